@@ -1,0 +1,44 @@
+"""The compiled kernels, for one instruction set chosen at import.
+
+`door` is the only compiled module with Python functions; the engines behind it hold the kernels, one copy per
+instruction set and dtype. ``GRADCORE_ISA=baseline`` (or ``avx2``, …) forces one, for tests and comparisons.
+"""
+
+from .door import (
+    ACTIVATION_CODES as ACTIVATION_CODES,
+    FOLD_DTYPE as FOLD_DTYPE,
+    LOSS_CODES as LOSS_CODES,
+    MODES as MODES,
+    OP_DTYPE as OP_DTYPE,
+    OP_KINDS as OP_KINDS,
+    OPTIMIZER_CODES as OPTIMIZER_CODES,
+    RECORD_DTYPE as RECORD_DTYPE,
+    Executor as Executor,
+    activation as activation,
+    adam_update as adam_update,
+    aligned_zeros as aligned_zeros,
+    batch_norm_backward as batch_norm_backward,
+    batch_norm_forward as batch_norm_forward,
+    batch_norm_statistics as batch_norm_statistics,
+    binary_cross_entropy as binary_cross_entropy,
+    clip_by_value as clip_by_value,
+    count_flat as count_flat,
+    cross_entropy as cross_entropy,
+    dot as dot,
+    dropout as dropout,
+    fold as fold,
+    info as info,
+    matmul as matmul,
+    safe_norm as safe_norm,
+    scale_by as scale_by,
+    sgd_update as sgd_update,
+    softmax as softmax,
+    softmax_backward as softmax_backward,
+    squared_error as squared_error,
+    sum_squares as sum_squares,
+    tile as tile,
+    tile_width as tile_width,
+    untile as untile,
+    untile_slot as untile_slot,
+    update_running as update_running,
+)

@@ -1,0 +1,132 @@
+from collections.abc import Mapping
+from typing import Any, TypedDict
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+Array = NDArray[Any]
+
+OP_KINDS: dict[str, int]
+ACTIVATION_CODES: dict[str, int]
+LOSS_CODES: dict[str, int]
+OPTIMIZER_CODES: dict[str, int]
+MODES: dict[str, int]
+OP_DTYPE: np.dtype[np.void]
+FOLD_DTYPE: np.dtype[np.void]
+RECORD_DTYPE: np.dtype[np.void]
+LEVELS_BUILT: tuple[str, ...]
+LEVELS_SUPPORTED: tuple[str, ...]
+LEVEL: str
+
+class Info(TypedDict):
+    level: str
+    levels_built: tuple[str, ...]
+    levels_supported: tuple[str, ...]
+    compiler: str
+    build: str
+    stable_abi: bool
+    vector_bytes: int
+    tile: dict[str, int]
+
+def info() -> Info: ...
+def tile_width(dtype: DTypeLike) -> int: ...
+def aligned_zeros(n: int, dtype: DTypeLike) -> Array: ...
+def tile(matrix: Array, arena: Array, offset: int) -> None: ...
+def untile(arena: Array, offset: int, rows: int, columns: int) -> Array: ...
+def untile_slot(arena: Array, slot: int, capacity: int, rows: int, columns: int) -> Array: ...
+def matmul(a: Array, b: Array, *, transpose_a: bool = False) -> Array: ...
+def activation(code: int, parameter: float, z: Array, a: Array, slope: Array | None = None) -> Array: ...
+def softmax(x: Array, out: Array) -> Array: ...
+def softmax_backward(y: Array, d_y: Array, out: Array) -> Array: ...
+def cross_entropy(logits: Array, labels: Array, losses: Array, grad: Array | None, scale: float) -> None: ...
+def binary_cross_entropy(logits: Array, targets: Array, losses: Array, grad: Array | None, scale: float) -> None: ...
+def squared_error(output: Array, targets: Array, losses: Array, grad: Array | None, scale: float) -> None: ...
+def fold(x: Array, *, full: bool = True, signal: bool = True) -> np.void: ...
+def sum_squares(x: Array) -> tuple[float, float]: ...
+def safe_norm(x: Array) -> float: ...
+def dot(a: Array, b: Array) -> float: ...
+def count_flat(slope: Array, bound: float) -> int: ...
+def batch_norm_statistics(x: Array, eps: float) -> tuple[Array, Array, Array]: ...
+def batch_norm_forward(x: Array, mean: Array, inverse: Array, gamma: Array, beta: Array, out: Array) -> Array: ...
+def batch_norm_backward(
+    d_y: Array,
+    x: Array,
+    mean: Array,
+    inverse: Array,
+    gamma: Array,
+    d_x: Array,
+    d_gamma: Array,
+    d_beta: Array,
+    batch_statistics: bool,
+) -> None: ...
+def update_running(
+    running_mean: Array, running_variance: Array, mean: Array, variance: Array, rows: int, momentum: float
+) -> None: ...
+def dropout(x: Array, out: Array, slope: Array, rate: float, seed: int, step: int, op: int) -> Array: ...
+def sgd_update(
+    p: Array, g: Array, v: Array | None, hyper: Mapping[str, float], scale: float, measure: bool
+) -> float: ...
+def adam_update(
+    p: Array,
+    g: Array,
+    m: Array,
+    v: Array,
+    hyper: Mapping[str, float],
+    scale: float,
+    correction1: float,
+    correction2: float,
+    measure: bool,
+) -> float: ...
+def clip_by_value(x: Array, bound: float) -> None: ...
+def scale_by(x: Array, factor: float) -> None: ...
+
+class Executor:
+    activations: Array
+    deltas: Array
+    records: Array
+    gradients: Array | None
+    capacity: int
+    def __init__(
+        self,
+        table: Array,
+        *,
+        dtype: DTypeLike,
+        capacity: int,
+        columns_in: int,
+        columns_out: int,
+        parameters: Array,
+        state: Array | None,
+        gradients: Array | None,
+        slots: tuple[Array, ...],
+        transposed: Array | None,
+        saved: Array | None,
+        activation_columns: int,
+        delta_columns: int,
+        loss: int,
+        loss_scale: int,
+        threads: int = 1,
+    ) -> None: ...
+    def transpose_weights(self) -> None: ...
+    def bind(self, X: Array, targets: Array | None) -> None: ...
+    def train(
+        self,
+        order: Array,
+        first_row: int,
+        rows_end: int,
+        batch_size: int,
+        *,
+        mode: int,
+        hyper: Mapping[str, float],
+        seed: int,
+        step: int,
+        losses: Array,
+        norms: Array,
+    ) -> tuple[int, int]: ...
+    def observe(
+        self, rows: Array, *, mode: int, seed: int, step: int, stop: int = -1, backward: bool = True
+    ) -> float: ...
+    def forward(self, X: Array, out: Array, *, mode: int = 0) -> None: ...
+    def forward_batch(self, X: Array, out: Array, *, mode: int, seed: int, step: int) -> None: ...
+    def backward_batch(
+        self, d_output: Array, *, mode: int, hyper: Mapping[str, float], seed: int, step: int
+    ) -> tuple[float, int]: ...

@@ -1,0 +1,902 @@
+# The door: the only module with Python functions, buffers and checks.  It is compiled once, opens the engine of the
+# best instruction set this CPU has, checks what it is handed and calls through the engine's table with the GIL released.
+#
+# Buffers come through the buffer protocol, not through typed memoryviews: those cost seconds of compilation and, under
+# the stable ABI, five times the time of a call.
+from cpython.buffer cimport (
+    PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer,
+)
+from cpython.pycapsule cimport PyCapsule_GetPointer
+from libc.math cimport INFINITY, NAN
+from libc.stdint cimport int64_t, uint32_t, uint64_t, uintptr_t
+from libc.stdlib cimport calloc, free
+
+from .program cimport (
+    BACKWARD_BATCH, FORWARD, FORWARD_BATCH, OBSERVE, TRAIN, TRANSPOSE, Engine, Program, Unit,
+)
+from .types cimport *
+
+import importlib
+import os
+
+import numpy as np
+
+cdef extern from *:
+    """
+    #if defined(__x86_64__) || defined(_M_X64)
+    static int cpu_runs(const char *level) {
+        __builtin_cpu_init();
+        if (!strcmp(level, "avx2")) return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+        if (!strcmp(level, "avx512"))
+            return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+                   __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
+        return 1;
+    }
+    #else
+    static int cpu_runs(const char *level) { (void)level; return 1; }
+    #endif
+    #if defined(__clang__)
+    #define COMPILER "clang " __clang_version__
+    #else
+    #define COMPILER "gcc " __VERSION__
+    #endif
+    #ifndef Py_LIMITED_API
+    #define STABLE_ABI 0
+    #else
+    #define STABLE_ABI 1
+    #endif
+    """
+    int cpu_runs(const char* level)
+    const char* COMPILER
+    const char* BUILT_LEVELS "GRADCORE_LEVELS"
+    const char* BUILD "GRADCORE_BUILD"
+    const bint STABLE_ABI
+
+cdef extern from "<stdlib.h>" nogil:
+    int posix_memalign(void** where, size_t alignment, size_t size)
+cdef extern from "<string.h>" nogil:
+    void* memset(void* where, int value, size_t size)
+
+# ------------------------------------------------------------------ the vocabulary of types.pxd, for Python
+
+OP_KINDS = {"dense": DENSE, "activation": ACTIVATION, "batch_norm": BATCH_NORM, "dropout": DROPOUT, "fork": FORK,
+            "join": JOIN}
+ACTIVATION_CODES = {"identity": IDENTITY, "sigmoid": SIGMOID, "tanh": TANH, "relu": RELU, "leaky_relu": LEAKY_RELU,
+                    "selu": SELU, "elu": ELU, "gelu": GELU, "exponential": EXPONENTIAL, "softmax": SOFTMAX}
+LOSS_CODES = {"cross_entropy": CROSS_ENTROPY, "binary_cross_entropy": BINARY_CROSS_ENTROPY,
+              "mean_squared_error": MEAN_SQUARED_ERROR, "no_loss": NO_LOSS}
+OPTIMIZER_CODES = {"sgd": SGD, "adam": ADAM, "adamw": ADAMW}
+MODES = {"batch_statistics": BATCH_STATISTICS, "drop": DROP, "update": UPDATE, "light": LIGHT, "full": FULL,
+         "input_gradient": INPUT_GRADIENT}
+
+
+def _layout(total, fields):
+    """A NumPy dtype from the offsets of a C struct, so that the two cannot drift."""
+    return np.dtype({"names": [f[0] for f in fields], "formats": [f[1] for f in fields],
+                     "offsets": [f[2] for f in fields], "itemsize": total})
+
+
+cdef Op _op
+cdef Fold _fold
+cdef Record _record
+
+
+cdef size_t _offset(void* start, void* field):
+    return <size_t>(<char*>field - <char*>start)
+
+
+FOLD_DTYPE = _layout(sizeof(Fold), [
+    ("norm", "f8", _offset(&_fold, &_fold.norm)), ("signal", "f8", _offset(&_fold, &_fold.signal)),
+    ("max_abs", "f8", _offset(&_fold, &_fold.max_abs)), ("min_abs", "f8", _offset(&_fold, &_fold.min_abs)),
+    ("zeros", "f8", _offset(&_fold, &_fold.zeros)), ("subnormals", "f8", _offset(&_fold, &_fold.subnormals)),
+    ("infs", "f8", _offset(&_fold, &_fold.infs)), ("nans", "f8", _offset(&_fold, &_fold.nans)),
+])
+RECORD_DTYPE = _layout(sizeof(Record), [
+    ("output", FOLD_DTYPE, _offset(&_record, &_record.output)),
+    ("d_output", FOLD_DTYPE, _offset(&_record, &_record.d_output)),
+    ("d_input", FOLD_DTYPE, _offset(&_record, &_record.d_input)),
+    ("weight_gradient", FOLD_DTYPE, _offset(&_record, &_record.weight_gradient)),
+    ("bias_gradient", "f8", _offset(&_record, &_record.bias_gradient)),
+    ("weight", "f8", _offset(&_record, &_record.weight)), ("update", "f8", _offset(&_record, &_record.update)),
+    ("flat", "f8", _offset(&_record, &_record.flat)), ("skip", "f8", _offset(&_record, &_record.skip)),
+    ("branch", "f8", _offset(&_record, &_record.branch)), ("cosine", "f8", _offset(&_record, &_record.cosine)),
+])
+OP_DTYPE = _layout(sizeof(Op), [
+    ("kind", "i8", _offset(&_op, &_op.kind)), ("code", "i8", _offset(&_op, &_op.code)),
+    ("columns_in", "i8", _offset(&_op, &_op.columns_in)), ("columns_out", "i8", _offset(&_op, &_op.columns_out)),
+    ("input", "i8", _offset(&_op, &_op.input)), ("output", "i8", _offset(&_op, &_op.output)),
+    ("d_input", "i8", _offset(&_op, &_op.d_input)), ("d_output", "i8", _offset(&_op, &_op.d_output)),
+    ("weight", "i8", _offset(&_op, &_op.weight)), ("bias", "i8", _offset(&_op, &_op.bias)),
+    ("transposed", "i8", _offset(&_op, &_op.transposed)), ("state", "i8", _offset(&_op, &_op.state)),
+    ("saved", "i8", _offset(&_op, &_op.saved)), ("partner", "i8", _offset(&_op, &_op.partner)),
+    ("fused", "i8", _offset(&_op, &_op.fused)), ("parameter", "f8", _offset(&_op, &_op.parameter)),
+    ("momentum", "f8", _offset(&_op, &_op.momentum)), ("eps", "f8", _offset(&_op, &_op.eps)),
+])
+
+# ------------------------------------------------------------------ engines
+
+LEVELS_BUILT = tuple(BUILT_LEVELS.decode().split())
+LEVELS_SUPPORTED = tuple(level for level in LEVELS_BUILT if cpu_runs(level.encode()))
+
+
+def _choose_level():
+    """The instruction set to use: GRADCORE_ISA, or the widest this CPU runs."""
+    wanted = os.environ.get("GRADCORE_ISA", "")
+    if not wanted:
+        return LEVELS_SUPPORTED[len(LEVELS_SUPPORTED) - 1]
+    if wanted not in LEVELS_BUILT:
+        raise ImportError(f"GRADCORE_ISA={wanted!r} is not built; this build has {', '.join(LEVELS_BUILT)}")
+    if wanted not in LEVELS_SUPPORTED:
+        raise ImportError(f"GRADCORE_ISA={wanted!r} needs instructions this CPU does not have; "
+                          f"it runs {', '.join(LEVELS_SUPPORTED)}")
+    return wanted
+
+
+cdef const Engine* _open(str level, str dtype) except NULL:
+    module = importlib.import_module(f"gradcore.kernels.engine_{level}_{dtype}")
+    return <const Engine*>PyCapsule_GetPointer(module.TABLE, "gradcore.kernels.engine")
+
+
+LEVEL = _choose_level()
+cdef const Engine* FLOAT = _open(LEVEL, "float32")
+cdef const Engine* DOUBLE = _open(LEVEL, "float64")
+
+
+cdef const Engine* _engine(char code) except NULL:
+    if code == b"f":
+        return FLOAT
+    if code == b"d":
+        return DOUBLE
+    raise TypeError("kernels take float32 or float64 arrays")
+
+
+def tile_width(dtype):
+    """Columns of a panel, reals."""
+    return _engine(ord(np.dtype(dtype).char)).tile
+
+
+def info():
+    """How the kernels were built and which are in use."""
+    return {"level": LEVEL, "levels_built": LEVELS_BUILT, "levels_supported": LEVELS_SUPPORTED,
+            "compiler": COMPILER.decode(), "build": BUILD.decode(), "stable_abi": bool(STABLE_ABI),
+            "vector_bytes": FLOAT.vector_bytes, "tile": {"float32": FLOAT.tile, "float64": DOUBLE.tile}}
+
+
+# ------------------------------------------------------------------ buffers
+
+
+cdef class Buffers:
+    """The buffers one call holds; released together."""
+
+    cdef Py_buffer views[24]
+    cdef int count
+
+    def __dealloc__(self):
+        cdef int i
+        for i in range(self.count):
+            PyBuffer_Release(&self.views[i])
+
+    cdef Py_buffer* take(self, object array, str name, bint write, bint strided=False) except NULL:
+        cdef Py_buffer* view = &self.views[self.count]
+        cdef int flags = PyBUF_FORMAT | (PyBUF_STRIDES if strided else PyBUF_C_CONTIGUOUS)
+        if write:
+            flags |= PyBUF_WRITABLE
+        try:
+            PyObject_GetBuffer(array, view, flags)
+        except (BufferError, ValueError) as error:
+            raise ValueError(f"{name}: {error}") from None
+        self.count += 1
+        return view
+
+    cdef void* reals(self, object array, str name, char code, Py_ssize_t size, bint write) except? NULL:
+        # Contiguous array of `size` reals (-1: any) of dtype `code`.
+        cdef Py_buffer* view = self.take(array, name, write)
+        if view.format[0] != code or view.format[1] != 0:
+            raise TypeError(f"{name}: expected dtype {'float32' if code == b'f' else 'float64'}, "
+                            f"got buffer format {view.format.decode()!r}")
+        if size >= 0 and view.len != size * view.itemsize:
+            raise ValueError(f"{name}: expected {size} elements, got {view.len // view.itemsize}")
+        return view.buf
+
+    cdef int64_t* integers(self, object array, str name, Py_ssize_t size) except? NULL:
+        cdef Py_buffer* view = self.take(array, name, False)
+        if view.itemsize != 8 or view.format[0] not in (b"l", b"q") or view.format[1] != 0:
+            raise TypeError(f"{name}: expected dtype int64, got buffer format {view.format.decode()!r}")
+        if size >= 0 and view.len != size * 8:
+            raise ValueError(f"{name}: expected {size} elements, got {view.len // 8}")
+        return <int64_t*>view.buf
+
+    cdef char code(self, int i) noexcept:
+        return self.views[i].format[0]
+
+    cdef Py_ssize_t size(self, int i) noexcept:
+        return self.views[i].len // self.views[i].itemsize
+
+
+cdef char _code(object array) except 0:
+    cdef Buffers buffers = Buffers()
+    cdef Py_buffer* view = buffers.take(array, "array", False, True)
+    if view.format[0] not in (b"f", b"d") or view.format[1] != 0:
+        raise TypeError(f"kernels take float32 or float64 arrays, got buffer format {view.format.decode()!r}")
+    return view.format[0]
+
+
+cdef tuple _matrix_shape(object array, str name):
+    shape = array.shape
+    if len(shape) != 2:
+        raise ValueError(f"{name}: expected two dimensions, got shape {tuple(shape)}")
+    return shape[0], shape[1]
+
+
+cdef Py_ssize_t _panels(Py_ssize_t columns, Py_ssize_t tile) noexcept:
+    return (columns + tile - 1) // tile
+
+
+cdef int _memory(int result) except -1:
+    if result != 0:
+        raise MemoryError("no memory for the workspace of this call")
+    return 0
+
+
+def aligned_zeros(Py_ssize_t n, dtype):
+    """`n` zeros, the first one at a multiple of 64 bytes."""
+    dtype = np.dtype(dtype)
+    raw = np.zeros(n * dtype.itemsize + 64, np.uint8)
+    start = -raw.ctypes.data % 64
+    return raw[start : start + n * dtype.itemsize].view(dtype)
+
+
+# ------------------------------------------------------------------ kernels on plain arrays
+
+
+def tile(matrix, arena, Py_ssize_t offset):
+    """Write a (rows, columns) array of any strides into panels at `offset` of the arena."""
+    cdef Buffers buffers = Buffers()
+    cdef char code = _code(arena)
+    cdef const Engine* engine = _engine(code)
+    cdef Py_ssize_t rows, columns, width
+    rows, columns = _matrix_shape(matrix, "matrix")
+    cdef Py_buffer* source = buffers.take(matrix, "matrix", False, True)
+    cdef char* to = <char*>buffers.reals(arena, "arena", code, -1, True)
+    if source.format[0] != code:
+        raise TypeError(f"matrix: its dtype is not the arena's ({source.format.decode()!r})")
+    width = _panels(columns, engine.tile) * engine.tile
+    if offset < 0 or offset + rows * width > buffers.size(1):
+        raise ValueError(f"arena: {rows} rows of {width} reals at {offset} do not fit into {buffers.size(1)}")
+    engine.tile_matrix(to + offset * source.itemsize, source.buf, source.strides[0] // source.itemsize,
+                       source.strides[1] // source.itemsize, rows, columns)
+
+
+def untile(arena, Py_ssize_t offset, Py_ssize_t rows, Py_ssize_t columns):
+    """A new (rows, columns) array from the panels at `offset` of the arena."""
+    cdef Buffers buffers = Buffers()
+    cdef char code = _code(arena)
+    cdef const Engine* engine = _engine(code)
+    cdef char* source = <char*>buffers.reals(arena, "arena", code, -1, False)
+    cdef Py_ssize_t width = _panels(columns, engine.tile) * engine.tile
+    if offset < 0 or rows < 0 or columns < 0 or offset + rows * width > buffers.size(0):
+        raise ValueError(f"arena: {rows} rows of {width} reals at {offset} do not fit into {buffers.size(0)}")
+    result = np.empty((rows, columns), "f4" if code == b"f" else "f8")
+    engine.untile_matrix(buffers.reals(result, "result", code, -1, True),
+                         source + offset * buffers.views[0].itemsize, rows, columns)
+    return result
+
+
+def untile_slot(arena, Py_ssize_t slot, Py_ssize_t capacity, Py_ssize_t rows, Py_ssize_t columns):
+    """A new (rows, columns) array from a slot of activations or deltas, whose panels are `capacity` rows apart."""
+    width = tile_width(arena.dtype)
+    panels = _panels(columns, width)
+    block = arena[slot * capacity : (slot + panels * width) * capacity].reshape(panels, capacity, width)
+    return np.ascontiguousarray(block[:, :rows].transpose(1, 0, 2).reshape(rows, panels * width)[:, :columns])
+
+
+def matmul(a, b, *, bint transpose_a=False):
+    """A B, or A' B, through the tiled product."""
+    cdef Buffers buffers = Buffers()
+    cdef char code = _code(a)
+    cdef const Engine* engine = _engine(code)
+    cdef Py_ssize_t rows, depth, depth_b, columns
+    rows, depth = _matrix_shape(a, "a")
+    depth_b, columns = _matrix_shape(b, "b")
+    if transpose_a:
+        rows, depth = depth, rows
+    if depth != depth_b:
+        raise ValueError(f"a and b: inner sizes {depth} and {depth_b} differ")
+    result = np.empty((rows, columns), "f4" if code == b"f" else "f8")
+    cdef void* pa = buffers.reals(a, "a", code, -1, False)
+    cdef void* pb = buffers.reals(b, "b", code, -1, False)
+    cdef void* pc = buffers.reals(result, "result", code, -1, True)
+    cdef int status
+    with nogil:
+        status = engine.matmul(pc, pa, pb, rows, depth, columns, transpose_a)
+    _memory(status)
+    return result
+
+
+def activation(int code, double parameter, z, a, slope=None):
+    """a = f(z) and, when asked, slope = f'(z), element by element; contiguous, `a` may be `z`."""
+    cdef Buffers buffers = Buffers()
+    cdef char dtype = _code(z)
+    cdef const Engine* engine = _engine(dtype)
+    cdef void* pz = buffers.reals(z, "z", dtype, -1, False)
+    cdef Py_ssize_t n = buffers.size(0)
+    cdef void* pa = buffers.reals(a, "a", dtype, n, True)
+    cdef void* ps = NULL
+    if slope is not None:
+        ps = buffers.reals(slope, "slope", dtype, n, True)
+    if code < 0 or code >= SOFTMAX:
+        raise ValueError(f"code: {code} is not the code of an element-wise activation")
+    with nogil:
+        engine.activation(code, parameter, pz, pa, ps, n)
+    return a
+
+
+def softmax(x, out):
+    """Softmax of every row."""
+    cdef Buffers buffers = Buffers()
+    cdef char code = _code(x)
+    cdef const Engine* engine = _engine(code)
+    cdef Py_ssize_t rows, columns
+    rows, columns = _matrix_shape(x, "x")
+    cdef void* px = buffers.reals(x, "x", code, -1, False)
+    cdef void* py = buffers.reals(out, "out", code, rows * columns, True)
+    cdef int status
+    with nogil:
+        status = engine.softmax(py, px, rows, columns)
+    _memory(status)
+    return out
+
+
+def softmax_backward(y, d_y, out):
+    """dL/dx of a softmax from its value y and dL/dy."""
+    cdef Buffers buffers = Buffers()
+    cdef char code = _code(y)
+    cdef const Engine* engine = _engine(code)
+    cdef Py_ssize_t rows, columns
+    rows, columns = _matrix_shape(y, "y")
+    cdef void* py = buffers.reals(y, "y", code, -1, False)
+    cdef void* pd = buffers.reals(d_y, "d_y", code, rows * columns, False)
+    cdef void* px = buffers.reals(out, "out", code, rows * columns, True)
+    cdef int status
+    with nogil:
+        status = engine.softmax_backward(px, py, pd, rows, columns)
+    _memory(status)
+    return out
+
+
+cdef _loss(int loss, output, labels, targets, losses, gradient, double scale):
+    cdef Buffers buffers = Buffers()
+    cdef char code = _code(output)
+    cdef const Engine* engine = _engine(code)
+    cdef Py_ssize_t rows, columns, r
+    rows, columns = _matrix_shape(output, "output")
+    cdef void* po = buffers.reals(output, "output", code, -1, False)
+    cdef double* pl = <double*>buffers.reals(losses, "losses", b"d", rows, True)
+    cdef int64_t* plabels = NULL
+    cdef void* pt = NULL
+    cdef void* pg = NULL
+    cdef int status
+    if labels is not None:
+        plabels = buffers.integers(labels, "labels", rows)
+        for r in range(rows):
+            if plabels[r] < 0 or plabels[r] >= columns:
+                raise ValueError(f"labels: row {r} has class {plabels[r]}, but there are {columns} outputs")
+    if targets is not None:
+        pt = buffers.reals(targets, "targets", code, rows * columns, False)
+    if gradient is not None:
+        pg = buffers.reals(gradient, "gradient", code, rows * columns, True)
+    with nogil:
+        status = engine.loss(loss, pg, pl, po, plabels, pt, rows, columns, scale)
+    _memory(status)
+
+
+def cross_entropy(logits, labels, losses, grad, double scale):
+    """Loss of every row from logits and class indices; the gradient times `scale` where `grad` is given."""
+    _loss(CROSS_ENTROPY, logits, labels, None, losses, grad, scale)
+
+
+def binary_cross_entropy(logits, targets, losses, grad, double scale):
+    """Loss of every row (sum over its columns) from logits and targets in [0, 1]."""
+    _loss(BINARY_CROSS_ENTROPY, logits, None, targets, losses, grad, scale)
+
+
+def squared_error(output, targets, losses, grad, double scale):
+    """Loss of every row: the sum of its squared differences."""
+    _loss(MEAN_SQUARED_ERROR, output, None, targets, losses, grad, scale)
+
+
+def fold(x, *, bint full=True, bint signal=True):
+    """What one pass over a (rows, columns) array finds: a record of FOLD_DTYPE."""
+    cdef Buffers buffers = Buffers()
+    cdef char code = _code(x)
+    cdef const Engine* engine = _engine(code)
+    cdef Py_ssize_t rows, columns
+    rows, columns = _matrix_shape(x, "x")
+    cdef void* px = buffers.reals(x, "x", code, -1, False)
+    result = np.zeros(1, FOLD_DTYPE)
+    cdef Fold found
+    cdef int status
+    with nogil:
+        status = engine.fold(&found, px, rows, columns, signal, full)
+    _memory(status)
+    result[0] = (found.norm, found.signal, found.max_abs, found.min_abs, found.zeros, found.subnormals, found.infs,
+                 found.nans)
+    return result[0]
+
+
+def sum_squares(x):
+    """(sum of squares in double, largest magnitude)."""
+    cdef Buffers buffers = Buffers()
+    cdef char code = _code(x)
+    cdef void* px = buffers.reals(x, "x", code, -1, False)
+    cdef double peak = 0.0
+    total = _engine(code).sum_squares(px, buffers.size(0), &peak)
+    return total, peak
+
+
+def safe_norm(x):
+    """Euclidean norm that neither overflows nor underflows while it is representable."""
+    cdef Buffers buffers = Buffers()
+    cdef char code = _code(x)
+    cdef const Engine* engine = _engine(code)
+    cdef void* px = buffers.reals(x, "x", code, -1, False)
+    cdef Py_ssize_t n = buffers.size(0)
+    cdef double norm
+    with nogil:
+        norm = engine.safe_norm(px, n)
+    return norm
+
+
+def dot(a, b):
+    """Inner product, summed in double."""
+    cdef Buffers buffers = Buffers()
+    cdef char code = _code(a)
+    cdef void* pa = buffers.reals(a, "a", code, -1, False)
+    return _engine(code).dot(pa, buffers.reals(b, "b", code, buffers.size(0), False), buffers.size(0))
+
+
+def count_flat(slope, double bound):
+    """How many elements have abs(slope) < bound."""
+    cdef Buffers buffers = Buffers()
+    cdef char code = _code(slope)
+    cdef void* ps = buffers.reals(slope, "slope", code, -1, False)
+    return _engine(code).count_flat(ps, buffers.size(0), bound)
+
+
+def batch_norm_statistics(x, double eps):
+    """(mean, biased variance, 1/sqrt(variance + eps)) of every column."""
+    cdef Buffers buffers = Buffers()
+    cdef char code = _code(x)
+    cdef Py_ssize_t rows, columns
+    rows, columns = _matrix_shape(x, "x")
+    mean, variance, inverse = (np.empty(columns, "f4" if code == b"f" else "f8") for _ in range(3))
+    _memory(_engine(code).batch_norm_statistics(
+        buffers.reals(mean, "mean", code, -1, True), buffers.reals(variance, "variance", code, -1, True),
+        buffers.reals(inverse, "inverse", code, -1, True), buffers.reals(x, "x", code, -1, False), rows, columns, eps))
+    return mean, variance, inverse
+
+
+def batch_norm_forward(x, mean, inverse, gamma, beta, out):
+    """gamma * (x - mean) * inverse + beta."""
+    cdef Buffers buffers = Buffers()
+    cdef char code = _code(x)
+    cdef Py_ssize_t rows, columns
+    rows, columns = _matrix_shape(x, "x")
+    _memory(_engine(code).batch_norm_forward(
+        buffers.reals(out, "out", code, rows * columns, True), buffers.reals(x, "x", code, -1, False),
+        buffers.reals(mean, "mean", code, columns, False), buffers.reals(inverse, "inverse", code, columns, False),
+        buffers.reals(gamma, "gamma", code, columns, False), buffers.reals(beta, "beta", code, columns, False),
+        rows, columns))
+    return out
+
+
+def batch_norm_backward(d_y, x, mean, inverse, gamma, d_x, d_gamma, d_beta, bint batch_statistics):
+    """Gradients of a batch norm, written into d_x, d_gamma, d_beta."""
+    cdef Buffers buffers = Buffers()
+    cdef char code = _code(x)
+    cdef Py_ssize_t rows, columns
+    rows, columns = _matrix_shape(x, "x")
+    _memory(_engine(code).batch_norm_backward(
+        buffers.reals(d_x, "d_x", code, rows * columns, True), buffers.reals(d_gamma, "d_gamma", code, columns, True),
+        buffers.reals(d_beta, "d_beta", code, columns, True),
+        buffers.reals(d_y, "d_y", code, rows * columns, False), buffers.reals(x, "x", code, -1, False),
+        buffers.reals(mean, "mean", code, columns, False), buffers.reals(inverse, "inverse", code, columns, False),
+        buffers.reals(gamma, "gamma", code, columns, False), rows, columns, batch_statistics))
+
+
+def update_running(running_mean, running_variance, mean, variance, Py_ssize_t rows, double momentum):
+    """Move the running statistics towards those of a batch of `rows` rows, in place."""
+    cdef Buffers buffers = Buffers()
+    cdef char code = _code(mean)
+    cdef void* pm = buffers.reals(mean, "mean", code, -1, False)
+    cdef Py_ssize_t n = buffers.size(0)
+    _engine(code).update_running(
+        buffers.reals(running_mean, "running_mean", code, n, True),
+        buffers.reals(running_variance, "running_variance", code, n, True), pm,
+        buffers.reals(variance, "variance", code, n, False), n, rows, momentum)
+
+
+def dropout(x, out, slope, double rate, uint64_t seed, uint64_t step, uint32_t op):
+    """out = x * slope, slope = 0 or 1/(1 - rate) by a counter-based generator."""
+    cdef Buffers buffers = Buffers()
+    cdef char code = _code(x)
+    cdef Py_ssize_t rows, columns
+    rows, columns = _matrix_shape(x, "x")
+    _memory(_engine(code).dropout(
+        buffers.reals(out, "out", code, rows * columns, True), buffers.reals(slope, "slope", code, rows * columns, True),
+        buffers.reals(x, "x", code, -1, False), rows, columns, rate, seed, step, op))
+    return out
+
+
+cdef Hyper _hyper(object mapping) except *:
+    cdef Hyper h
+    get = mapping.get
+    h.optimizer = get("optimizer", SGD)
+    h.lr = get("lr", 0.0)
+    h.momentum = get("momentum", 0.0)
+    h.nesterov = get("nesterov", 0.0)
+    h.beta1 = get("beta1", 0.0)
+    h.beta2 = get("beta2", 0.0)
+    h.eps = get("eps", 0.0)
+    h.weight_decay = get("weight_decay", 0.0)
+    h.clip_norm = get("clip_norm", INFINITY)
+    h.clip_value = get("clip_value", INFINITY)
+    return h
+
+
+def sgd_update(p, g, v, hyper, double scale, bint measure):
+    """One step of SGD on flat arrays, in place; the sum of squares of the update when measured."""
+    cdef Buffers buffers = Buffers()
+    cdef char code = _code(p)
+    cdef void* pp = buffers.reals(p, "p", code, -1, True)
+    cdef Py_ssize_t n = buffers.size(0)
+    cdef Hyper h = _hyper(hyper)
+    cdef void* pv = NULL
+    if v is not None:
+        pv = buffers.reals(v, "v", code, n, True)
+    return _engine(code).sgd_update(pp, buffers.reals(g, "g", code, n, False), pv, n, &h, scale, measure)
+
+
+def adam_update(p, g, m, v, hyper, double scale, double correction1, double correction2, bint measure):
+    """One step of Adam or AdamW on flat arrays, in place; the sum of squares of the update when measured."""
+    cdef Buffers buffers = Buffers()
+    cdef char code = _code(p)
+    cdef void* pp = buffers.reals(p, "p", code, -1, True)
+    cdef Py_ssize_t n = buffers.size(0)
+    cdef Hyper h = _hyper(hyper)
+    return _engine(code).adam_update(
+        pp, buffers.reals(g, "g", code, n, False), buffers.reals(m, "m", code, n, True),
+        buffers.reals(v, "v", code, n, True), n, &h, scale, correction1, correction2, measure)
+
+
+def clip_by_value(x, double bound):
+    """Clamp to [-bound, bound] in place; NaN stays."""
+    cdef Buffers buffers = Buffers()
+    cdef char code = _code(x)
+    cdef void* px = buffers.reals(x, "x", code, -1, True)
+    _engine(code).clip_by_value(px, buffers.size(0), bound)
+
+
+def scale_by(x, double factor):
+    """Multiply in place, rounding once."""
+    cdef Buffers buffers = Buffers()
+    cdef char code = _code(x)
+    cdef void* px = buffers.reals(x, "x", code, -1, True)
+    _engine(code).scale_by(px, buffers.size(0), factor)
+
+
+# ------------------------------------------------------------------ the executor
+
+
+cdef class Executor:
+    """A plan bound to its arenas and a workspace of `capacity` rows.
+
+    Not safe for two threads at once: a workspace is one network's scratch paper.
+    """
+
+    cdef Program program
+    cdef const Engine* engine
+    cdef void* team
+    cdef int threads
+    cdef char code
+    cdef Buffers held          # the arenas, for as long as the executor lives
+    cdef Buffers bound         # the data
+    cdef object kept           # what owns the workspace and the tables
+    cdef Py_ssize_t data_rows
+    cdef readonly object activations
+    cdef readonly object deltas
+    cdef readonly object records
+    cdef readonly object gradients
+    cdef readonly int capacity
+
+    def __cinit__(self):
+        self.team = NULL
+
+    def __init__(self, table, *, dtype, Py_ssize_t capacity, Py_ssize_t columns_in, Py_ssize_t columns_out, parameters,
+                 state, gradients, slots, transposed, saved, Py_ssize_t activation_columns, Py_ssize_t delta_columns,
+                 int loss, int loss_scale, int threads=1):
+        cdef Program* p = &self.program
+        cdef Buffers held = Buffers()
+        dtype = np.dtype(dtype)
+        self.code = ord(dtype.char)
+        self.engine = _engine(self.code)
+        if table.dtype != OP_DTYPE or len(table) == 0:
+            raise TypeError("table: expected a non-empty array of OP_DTYPE")
+        if capacity < 1 or threads < 1:
+            raise ValueError("capacity and threads must be at least 1")
+        self.capacity = capacity
+        self.threads = threads
+        self.held = held
+        table = np.ascontiguousarray(table)
+        self.activations = aligned_zeros(activation_columns * capacity, dtype)
+        self.deltas = aligned_zeros(delta_columns * capacity, dtype)
+        self.records = np.zeros(len(table) + 1, RECORD_DTYPE)
+        self.records.view(np.float64)[:] = NAN
+        self.gradients = gradients
+        targets = aligned_zeros(_panels(columns_out, self.engine.tile) * self.engine.tile * capacity, dtype)
+        labels = np.zeros(capacity, np.int64)
+        row_losses = np.zeros(capacity)
+        units = self._units(table)
+        squares = np.zeros((4, max(len(units), 1)))
+        widest = max(int(table["columns_in"].max()), int(table["columns_out"].max()))
+        parts = np.zeros((_panels(widest, self.engine.tile) + 1) * self.engine.part_size, np.uint8)
+        self.kept = (table, targets, labels, row_losses, units, squares, parts)
+        p.ops = <const Op*>held.take(table.view(np.uint8), "table", False).buf
+        p.n_ops = len(table)
+        p.capacity = capacity
+        p.columns_in = columns_in
+        p.columns_out = columns_out
+        p.loss = loss
+        p.loss_sum = loss_scale
+        p.activations = held.reals(self.activations, "activations", self.code, -1, True)
+        p.deltas = held.reals(self.deltas, "deltas", self.code, -1, True)
+        p.parameters = held.reals(parameters, "parameters", self.code, -1, True)
+        p.parameter_size = len(parameters)
+        p.state = self._optional(state, "state", -1)
+        p.gradients = self._optional(gradients, "gradients", len(parameters))
+        p.transposed = self._optional(transposed, "transposed", -1)
+        p.saved = self._optional(saved, "saved", -1)
+        p.moment1 = self._optional(slots[0] if len(slots) > 0 else None, "slots[0]", len(parameters))
+        p.moment2 = self._optional(slots[1] if len(slots) > 1 else None, "slots[1]", len(parameters))
+        p.targets = held.reals(targets, "targets", self.code, -1, True)
+        p.labels = held.integers(labels, "labels", capacity)
+        p.row_losses = <double*>held.reals(row_losses, "row_losses", b"d", -1, True)
+        p.units = <Unit*>held.take(units.view(np.uint8) if len(units) else np.zeros(1, np.uint8), "units", False).buf
+        p.n_units = len(units)
+        p.unit_squares = <double*>held.reals(squares[0], "squares", b"d", -1, True)
+        p.unit_peaks = <double*>held.reals(squares[1], "squares", b"d", -1, True)
+        p.update_squares = <double*>held.reals(squares[2], "squares", b"d", -1, True)
+        p.weight_squares = <double*>held.reals(squares[3], "squares", b"d", -1, True)
+        p.parts = held.take(parts, "parts", True).buf
+        p.records = <Record*>held.take(self.records.view(np.uint8), "records", True).buf
+        p.hyper = _hyper({})
+        self.team = self.engine.team_start(threads)
+        if self.team == NULL:
+            raise RuntimeError(f"threads: the system did not give {threads} threads")
+
+    def __dealloc__(self):
+        if self.team != NULL:
+            self.engine.team_stop(self.team)
+
+    cdef void* _optional(self, array, str name, Py_ssize_t size) except? NULL:
+        if array is None or len(array) == 0:
+            return NULL
+        return self.held.reals(array, name, self.code, size, True)
+
+    cdef object _units(self, table):
+        # Shares of the parameters: up to 128 rows of a panel of weights, and each bias, gamma, beta.
+        cdef Py_ssize_t tile = self.engine.tile
+        rows_of_unit = max(tile, 128 // tile * tile)
+        found = []
+        for i, op in enumerate(table):
+            columns = _panels(op["columns_out"], tile) * tile
+            if op["kind"] == DENSE:
+                rows = int(op["columns_in"])
+                for panel in range(columns // tile):
+                    for row in range(0, rows, rows_of_unit):
+                        height = min(rows_of_unit, rows - row)
+                        found.append((i, int(op["weight"]) + panel * rows * tile + row * tile, height * tile, panel, row,
+                                      height))
+            elif op["weight"] >= 0:
+                found.append((i, int(op["weight"]), columns, 0, 0, 0))
+            if op["bias"] >= 0:
+                found.append((i, int(op["bias"]), columns, 0, 0, 0))
+        return np.array(found, np.int64).reshape(-1, 6)
+
+    cdef int _run(self, int64_t job) except -1:
+        self.program.job = job
+        with nogil:
+            self.engine.run(&self.program, self.team)
+        return 0
+
+    def transpose_weights(self):
+        """Refresh the transposed weights; call it after the parameters were changed from outside."""
+        if self.program.transposed != NULL:
+            self._run(TRANSPOSE)
+
+    cdef int _bind_rows(self, X, str name) except -1:
+        # Points the program at a (rows, columns_in) array of any strides.
+        cdef Program* p = &self.program
+        cdef Py_buffer* view = self.bound.take(X, name, False, True)
+        if view.format[0] != self.code or view.format[1] != 0:
+            raise TypeError(f"{name}: expected the dtype of the network, got buffer format {view.format.decode()!r}")
+        if view.ndim != 2 or view.shape[1] != p.columns_in:
+            raise ValueError(f"{name}: expected shape (rows, {p.columns_in}), got {tuple(X.shape)}")
+        if view.strides[0] % view.itemsize or view.strides[1] % view.itemsize or <uintptr_t>view.buf % view.itemsize:
+            raise ValueError(f"{name}: misaligned array; pass a copy")
+        p.data = view.buf
+        p.data_row_step = view.strides[0] // view.itemsize
+        p.data_column_step = view.strides[1] // view.itemsize
+        self.data_rows = view.shape[0]
+        return 0
+
+    def bind(self, X, targets):
+        """Name the data that `train` and `observe` take their rows from."""
+        cdef Program* p = &self.program
+        cdef Py_ssize_t r
+        self.bound = Buffers()
+        p.data_labels = NULL
+        p.data_values = NULL
+        self._bind_rows(X, "X")
+        if targets is None:
+            return
+        if p.loss == CROSS_ENTROPY:
+            p.data_labels = self.bound.integers(targets, "targets", self.data_rows)
+            for r in range(self.data_rows):
+                if p.data_labels[r] < 0 or p.data_labels[r] >= p.columns_out:
+                    bad = p.data_labels[r]
+                    p.data_labels = NULL
+                    raise ValueError(f"targets: row {r} has class {bad}, but the network has {p.columns_out} outputs")
+        else:
+            p.data_values = self.bound.reals(targets, "targets", self.code, self.data_rows * p.columns_out, False)
+
+    cdef int _ready(self, bint backward) except -1:
+        cdef Program* p = &self.program
+        if p.data == NULL or self.bound is None:
+            raise ValueError("no data: call bind first")
+        if backward and p.gradients == NULL:
+            raise ValueError("this executor was built without gradients")
+        if backward and ((p.loss == CROSS_ENTROPY and p.data_labels == NULL)
+                         or (p.loss in (BINARY_CROSS_ENTROPY, MEAN_SQUARED_ERROR) and p.data_values == NULL)):
+            raise ValueError("no targets: call bind with targets first")
+        return 0
+
+    cdef int _take_order(self, Buffers buffers, order, Py_ssize_t first, Py_ssize_t end) except -1:
+        cdef Program* p = &self.program
+        cdef Py_ssize_t i
+        p.order = buffers.integers(order, "order", -1)
+        if first < 0 or end > buffers.size(buffers.count - 1) or first > end:
+            raise ValueError(f"order: rows {first} to {end} are not in it")
+        for i in range(first, end):
+            if p.order[i] < 0 or p.order[i] >= self.data_rows:
+                raise IndexError(f"order: row {p.order[i]} is not in the data of {self.data_rows} rows")
+        p.first = first
+        p.end = end
+        return 0
+
+    def train(self, order, Py_ssize_t first_row, Py_ssize_t rows_end, Py_ssize_t batch_size, *, int mode, hyper,
+              uint64_t seed, uint64_t step, losses, norms):
+        """Whole steps over the batches of order[first_row:rows_end]; (steps done, status).
+
+        The step whose gradient is not finite is counted, not applied, and ends the call.
+        """
+        cdef Program* p = &self.program
+        cdef Buffers buffers = Buffers()
+        cdef Py_ssize_t steps
+        self._ready(True)
+        self._take_order(buffers, order, first_row, rows_end)
+        if batch_size < 1 or batch_size > p.capacity:
+            raise ValueError(f"batch_size: {batch_size} is not between 1 and the capacity {p.capacity}")
+        steps = (rows_end - first_row + batch_size - 1) // batch_size
+        p.losses = <double*>buffers.reals(losses, "losses", b"d", -1, True)
+        p.norms = <double*>buffers.reals(norms, "norms", b"d", -1, True)
+        if buffers.size(1) < steps or buffers.size(2) < steps:
+            raise ValueError(f"losses and norms need room for {steps} steps")
+        p.hyper = _hyper(hyper)
+        self._check_moments()
+        p.batch = batch_size
+        p.mode = mode | UPDATE
+        p.seed = seed
+        p.step = step
+        p.stop = -1
+        p.steps_done = 0
+        p.status = DONE
+        if steps:
+            self._run(TRAIN)
+        return p.steps_done, p.status
+
+    cdef int _check_moments(self) except -1:
+        cdef Program* p = &self.program
+        if p.hyper.optimizer == SGD:
+            if p.hyper.momentum != 0 and p.moment1 == NULL:
+                raise ValueError("momentum needs one optimizer slot")
+        elif p.moment1 == NULL or p.moment2 == NULL:
+            raise ValueError("Adam needs two optimizer slots")
+        return 0
+
+    def observe(self, rows, *, int mode, uint64_t seed, uint64_t step, Py_ssize_t stop=-1, bint backward=True):
+        """Forward, loss and backward of one batch without an update; its loss.
+
+        With `stop` only ops[0..stop] run, forward, one by one, and the result is NaN.
+        """
+        cdef Program* p = &self.program
+        cdef Buffers buffers = Buffers()
+        cdef double norm = NAN
+        self._ready(backward and stop < 0)
+        self._take_order(buffers, rows, 0, len(rows))
+        if p.end < 1 or p.end > p.capacity:
+            raise ValueError(f"rows: a batch of {p.end} is not between 1 and the capacity {p.capacity}")
+        if stop >= p.n_ops:
+            raise ValueError(f"stop: op {stop} is not in the plan of {p.n_ops} ops")
+        p.mode = mode & ~UPDATE
+        p.seed = seed
+        p.step = step
+        p.stop = stop
+        p.backward = backward
+        p.norms = &norm
+        p.loss_value = NAN
+        p.status = DONE
+        self._run(OBSERVE)
+        p.norms = NULL
+        return p.loss_value
+
+    def forward(self, X, out, *, int mode=0):
+        """Raw outputs of any number of rows into `out` (rows, outputs), in chunks of the capacity."""
+        cdef Program* p = &self.program
+        cdef Buffers buffers = Buffers()
+        self.bound = Buffers()
+        p.data_labels = NULL
+        p.data_values = NULL
+        self._bind_rows(X, "X")
+        p.result = buffers.reals(out, "out", self.code, self.data_rows * p.columns_out, True)
+        p.order = NULL
+        p.first = 0
+        p.end = self.data_rows
+        p.mode = mode & ~UPDATE
+        p.step = 0
+        p.stop = -1
+        if p.end:
+            self._run(FORWARD)
+
+    def forward_batch(self, X, out, *, int mode, uint64_t seed, uint64_t step):
+        """First half of a step with the caller's own loss: the outputs of one batch into `out`."""
+        cdef Program* p = &self.program
+        cdef Buffers buffers = Buffers()
+        self.bound = Buffers()
+        p.data_labels = NULL
+        p.data_values = NULL
+        self._bind_rows(X, "X")
+        if self.data_rows < 1 or self.data_rows > p.capacity:
+            raise ValueError(f"X: a batch of {self.data_rows} is not between 1 and the capacity {p.capacity}")
+        p.result = buffers.reals(out, "out", self.code, self.data_rows * p.columns_out, True)
+        p.order = NULL
+        p.first = 0
+        p.end = self.data_rows
+        p.mode = mode & ~UPDATE
+        p.seed = seed
+        p.step = step
+        p.stop = -1
+        self._run(FORWARD_BATCH)
+
+    def backward_batch(self, d_output, *, int mode, hyper, uint64_t seed, uint64_t step):
+        """Second half: gradients from dL/d(output) and, when `mode` has it, the update; (norm, status)."""
+        cdef Program* p = &self.program
+        cdef Buffers buffers = Buffers()
+        cdef double norm = NAN
+        if p.gradients == NULL:
+            raise ValueError("this executor was built without gradients")
+        if p.end < 1 or p.end > p.capacity or p.order != NULL:
+            raise ValueError("call forward_batch first")
+        p.data_values = buffers.reals(d_output, "d_output", self.code, p.end * p.columns_out, False)
+        p.hyper = _hyper(hyper)
+        if mode & UPDATE:
+            self._check_moments()
+        p.mode = mode
+        p.seed = seed
+        p.step = step
+        p.norms = &norm
+        p.status = DONE
+        self._run(BACKWARD_BATCH)
+        p.data_values = NULL
+        p.norms = NULL
+        return norm, p.status

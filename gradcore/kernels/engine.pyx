@@ -1,0 +1,722 @@
+# One engine: the loop that walks a plan, for one dtype and one instruction set.  setup.py compiles this file once per
+# pair; the door opens one of the results and calls it through the table at the end.  Nothing here is seen from Python.
+#
+# Every thread of a team runs these functions; `member` of `size` says which it is.
+#   gather -> forward -> loss -> backward        split by rows of the batch, batch statistics by panels
+#   gradients of the parameters, their norm      split by units (a panel of a weight matrix, a bias …)
+#   clip, optimizer, transposed weights          split by units
+#
+# Work is split by outputs, never inside a sum, so the bits do not depend on the number of threads.  Threads meet
+# only where the split changes.  In a probed step (LIGHT, FULL) they meet after every op and fold what it wrote.
+from cpython.pycapsule cimport PyCapsule_New
+from libc.math cimport INFINITY, NAN, isfinite, pow, sqrt
+from libc.stdint cimport uint32_t, uint64_t
+from libc.string cimport memcpy
+
+from .activations cimport activation_forward, largest_slope
+from .arrays cimport (
+    plain_activation, plain_adam_update, plain_batch_norm_backward, plain_batch_norm_forward,
+    plain_batch_norm_statistics, plain_clip_by_value, plain_count_flat, plain_dot, plain_dropout, plain_fold,
+    plain_loss, plain_matmul, plain_safe_norm, plain_scale_by, plain_sgd_update, plain_softmax,
+    plain_softmax_backward, plain_sum_squares, plain_update_running, tile_matrix, untile_matrix,
+)
+from .dense cimport (
+    bias_gradient, clear_pads, dense_backward, dense_forward, panels_of, refresh_transposed, used_columns,
+    weight_gradient,
+)
+from .dropout cimport dropout_forward_panel
+from .losses cimport (
+    binary_cross_entropy_rows, cross_entropy_rows, softmax_backward_rows, softmax_rows, squared_error_rows,
+)
+from .normalization cimport (
+    batch_norm_backward_panel, batch_norm_forward_panel, batch_norm_inverse, batch_norm_statistics, update_running,
+)
+from .optimizers cimport adam_update, sgd_update
+from .program cimport (
+    BACKWARD_BATCH, FORWARD, FORWARD_BATCH, OBSERVE, TRAIN, TRANSPOSE, Engine, Program, Unit,
+)
+from .simd cimport LANES, TILE, real
+from .statistics cimport FoldPart, count_flat, dot, fold_finish, fold_panel, safe_norm, sum_squares
+from .threads cimport Team, meet, team_run, team_start, team_stop
+from .types cimport (
+    ACTIVATION, ADAM, ADAMW, BATCH_NORM, BATCH_STATISTICS, BINARY_CROSS_ENTROPY, CROSS_ENTROPY, DENSE, DONE, DROP,
+    DROPOUT, FORK, FULL, INPUT_GRADIENT, JOIN, LIGHT, MEAN_SQUARED_ERROR, NONFINITE, SOFTMAX, UPDATE,
+    Fold, Hyper, Op, index,
+)
+
+# ------------------------------------------------------------------ who does what
+
+
+cdef index share(index n, int member, int size) noexcept nogil:
+    # Where the share of this member begins when n things are dealt out evenly, in order.
+    return n * member // size
+
+
+# ------------------------------------------------------------------ the books
+
+
+cdef bint probing(const Program* p) noexcept nogil:
+    return (p.mode & (LIGHT | FULL)) != 0
+
+
+cdef void fold_matrix(Program* p, Team* team, int member, Fold* fold, const real* matrix, index columns,
+                      index rows, bint with_signal) noexcept nogil:
+    # Each panel is folded by one thread, and the panels are added up in order by the first.
+    cdef FoldPart* parts = <FoldPart*>p.parts
+    cdef index panels = panels_of(columns), panel
+    meet(team)
+    for panel in range(share(panels, member, team.size), share(panels, member + 1, team.size)):
+        parts[panel] = fold_panel(matrix + panel * p.capacity * TILE, rows, used_columns(columns, panel),
+                                  with_signal, (p.mode & FULL) != 0)
+    meet(team)
+    if member == 0:
+        fold[0] = fold_finish(parts, panels, rows, columns, with_signal)
+
+
+cdef void fold_forward(Program* p, Team* team, int member, index i, index rows) noexcept nogil:
+    cdef const Op* op = &p.ops[i]
+    if op.kind == FORK:
+        if member == 0:
+            p.records[i].output = p.records[i - 1].output if i > 0 else p.records[p.n_ops].output
+        return
+    fold_matrix(p, team, member, &p.records[i].output, <const real*>p.activations + op.output * p.capacity,
+                op.columns_out, rows, True)
+
+
+cdef void fold_delta(Program* p, Team* team, int member, index i, index rows) noexcept nogil:
+    # dL/d(input) of op i is also dL/d(output) of the op before it.
+    cdef const Op* op = &p.ops[i]
+    fold_matrix(p, team, member, &p.records[i].d_input, <const real*>p.deltas + op.d_input * p.capacity,
+                op.columns_in, rows, False)
+    if member == 0 and i > 0:
+        p.records[i - 1].d_output = p.records[i].d_input
+
+
+cdef void count_flat_elements(Program* p, index i, index rows) noexcept nogil:
+    # Saturated or inactive: abs(slope) below 1 % of the function's largest.
+    cdef const Op* op = &p.ops[i]
+    cdef const real* slope = <const real*>p.deltas + op.d_input * p.capacity
+    cdef real bound = <real>0.01 * largest_slope(<int>op.code, <real>op.parameter)
+    cdef index panel, used, r, count = 0
+    for panel in range(panels_of(op.columns_out)):
+        used = used_columns(op.columns_out, panel)
+        if used == TILE:
+            count += count_flat(slope + panel * p.capacity * TILE, rows * TILE, bound)
+        else:
+            for r in range(rows):
+                count += count_flat(slope + panel * p.capacity * TILE + r * TILE, used, bound)
+    p.records[i].flat = <double>count
+
+
+cdef void fold_fork(Program* p, index i, index rows) noexcept nogil:
+    # The gradient reaches a block's input by two ways: their norms and the cosine between them.
+    cdef const Op* op = &p.ops[i]
+    cdef const Op* join = &p.ops[op.partner]
+    cdef const real* branch = <const real*>p.deltas + op.d_input * p.capacity
+    cdef const real* skip = <const real*>p.deltas + join.d_output * p.capacity
+    cdef double product = 0.0
+    cdef index panel
+    for panel in range(panels_of(op.columns_in)):
+        product += dot(branch + panel * p.capacity * TILE, skip + panel * p.capacity * TILE, rows * TILE)
+    p.records[op.partner].skip = p.records[op.partner].d_output.norm
+    p.records[op.partner].branch = p.records[i + 1].d_input.norm
+    p.records[op.partner].cosine = product / p.records[op.partner].skip / p.records[op.partner].branch
+
+
+# ------------------------------------------------------------------ data
+
+
+cdef index batch_row(const Program* p, index start, index r) noexcept nogil:
+    return p.order[start + r] if p.order != NULL else start + r
+
+
+cdef void gather(Program* p, index start, index first, index last) noexcept nogil:
+    # Rows of the data into the input slot: the only place where the user's layout is read.
+    cdef real* to = <real*>p.activations
+    cdef const real* data = <const real*>p.data
+    cdef const real* source
+    cdef index r, panel, c, used
+    for r in range(first, last):
+        source = data + batch_row(p, start, r) * p.data_row_step
+        for panel in range(panels_of(p.columns_in)):
+            used = used_columns(p.columns_in, panel)
+            if p.data_column_step == 1:
+                memcpy(to + panel * p.capacity * TILE + r * TILE, source + panel * TILE, used * sizeof(real))
+            else:
+                for c in range(used):
+                    to[panel * p.capacity * TILE + r * TILE + c] = source[(panel * TILE + c) * p.data_column_step]
+
+
+cdef void gather_targets(Program* p, index start, index first, index last) noexcept nogil:
+    cdef const real* values = <const real*>p.data_values
+    cdef real* to = <real*>p.targets
+    cdef index r, panel, row
+    for r in range(first, last):
+        row = batch_row(p, start, r)
+        if p.data_labels != NULL:
+            p.labels[r] = p.data_labels[row]
+        if values != NULL:
+            for panel in range(panels_of(p.columns_out)):
+                memcpy(to + panel * p.capacity * TILE + r * TILE, values + row * p.columns_out + panel * TILE,
+                       used_columns(p.columns_out, panel) * sizeof(real))
+
+
+cdef void scatter_result(Program* p, index start, index first, index last) noexcept nogil:
+    cdef const real* source = <const real*>p.activations + p.ops[p.n_ops - 1].output * p.capacity
+    cdef real* result = <real*>p.result
+    cdef index r, panel
+    for r in range(first, last):
+        for panel in range(panels_of(p.columns_out)):
+            memcpy(result + (start + r) * p.columns_out + panel * TILE,
+                   source + panel * p.capacity * TILE + r * TILE,
+                   used_columns(p.columns_out, panel) * sizeof(real))
+
+
+# ------------------------------------------------------------------ one op, forward and backward
+
+
+cdef void activation_op_forward(Program* p, const Op* op, bint keep_slope, index first, index last) noexcept nogil:
+    cdef index panel, used, at
+    cdef const real* z = <const real*>p.activations + op.input * p.capacity
+    cdef real* a = <real*>p.activations + op.output * p.capacity
+    cdef real* slope = <real*>p.deltas + op.d_input * p.capacity
+    if op.code == SOFTMAX:
+        softmax_rows(a, z, p.capacity * TILE, first, last, op.columns_out)
+        return
+    for panel in range(panels_of(op.columns_out)):
+        at = panel * p.capacity * TILE + first * TILE
+        activation_forward(<int>op.code, <real>op.parameter, z + at, a + at, slope + at if keep_slope else NULL,
+                           (last - first) * TILE)
+        used = used_columns(op.columns_out, panel)
+        if used < TILE:
+            clear_pads(a + at, last - first, used)
+
+
+cdef void slope_op_backward(Program* p, const Op* op, index first, index last) noexcept nogil:
+    # Activation and dropout left their slope where dL/d(input) belongs.
+    cdef index panel, at, i
+    cdef real* d_input
+    cdef const real* d_output
+    if op.kind == ACTIVATION and op.code == SOFTMAX:
+        softmax_backward_rows(<real*>p.deltas + op.d_input * p.capacity,
+                              <const real*>p.activations + op.output * p.capacity,
+                              <const real*>p.deltas + op.d_output * p.capacity,
+                              p.capacity * TILE, first, last, op.columns_out)
+        return
+    for panel in range(panels_of(op.columns_out)):
+        at = panel * p.capacity * TILE
+        d_input = <real*>p.deltas + op.d_input * p.capacity + at
+        d_output = <const real*>p.deltas + op.d_output * p.capacity + at
+        for i in range(first * TILE, last * TILE):
+            d_input[i] = d_input[i] * d_output[i]
+
+
+cdef void dropout_op_forward(Program* p, index i, uint32_t step, index first, index last) noexcept nogil:
+    cdef const Op* op = &p.ops[i]
+    cdef index panel, at
+    for panel in range(panels_of(op.columns_out)):
+        at = panel * p.capacity * TILE
+        dropout_forward_panel(<real*>p.activations + op.output * p.capacity + at,
+                              <real*>p.deltas + op.d_input * p.capacity + at,
+                              <const real*>p.activations + op.input * p.capacity + at,
+                              first, last, panel * TILE, op.columns_out,
+                              op.parameter if p.mode & DROP else 0.0, p.seed, step, <uint32_t>i)
+
+
+cdef real* saved_row(const Program* p, const Op* op, index which) noexcept nogil:
+    # batch norm: 0 batch mean, 1 batch variance, 2 inverse deviation, 3 the mean in use
+    return <real*>p.saved + op.saved + which * panels_of(op.columns_out) * TILE
+
+
+cdef void batch_norm_op_forward(Program* p, const Op* op, int member, int size, index rows) noexcept nogil:
+    # Split by panels: a column's statistics need every row.
+    cdef index panels = panels_of(op.columns_out), panel, at, used
+    cdef const real* mean
+    cdef const real* running = <const real*>p.state + op.state
+    cdef const real* x = <const real*>p.activations + op.input * p.capacity
+    cdef real* y = <real*>p.activations + op.output * p.capacity
+    for panel in range(share(panels, member, size), share(panels, member + 1, size)):
+        at = panel * TILE
+        if p.mode & BATCH_STATISTICS:
+            mean = saved_row(p, op, 0) + at
+            batch_norm_statistics(saved_row(p, op, 0) + at, saved_row(p, op, 1) + at, saved_row(p, op, 2) + at,
+                                  x + panel * p.capacity * TILE, rows, op.eps)
+        else:
+            mean = running + at
+            batch_norm_inverse(saved_row(p, op, 2) + at, running + panels * TILE + at, op.eps)
+        batch_norm_forward_panel(y + panel * p.capacity * TILE, x + panel * p.capacity * TILE, mean,
+                                 saved_row(p, op, 2) + at, <const real*>p.parameters + op.weight + at,
+                                 <const real*>p.parameters + op.bias + at, rows)
+        used = used_columns(op.columns_out, panel)
+        if used < TILE:
+            clear_pads(y + panel * p.capacity * TILE, rows, used)
+
+
+cdef void batch_norm_op_backward(Program* p, const Op* op, int member, int size, index rows) noexcept nogil:
+    cdef index panels = panels_of(op.columns_out), panel, at, used
+    cdef const real* mean = saved_row(p, op, 0) if p.mode & BATCH_STATISTICS else <const real*>p.state + op.state
+    for panel in range(share(panels, member, size), share(panels, member + 1, size)):
+        at = panel * p.capacity * TILE
+        batch_norm_backward_panel(
+            <real*>p.deltas + op.d_input * p.capacity + at,
+            <real*>p.gradients + op.weight + panel * TILE, <real*>p.gradients + op.bias + panel * TILE,
+            <const real*>p.deltas + op.d_output * p.capacity + at,
+            <const real*>p.activations + op.input * p.capacity + at,
+            mean + panel * TILE, saved_row(p, op, 2) + panel * TILE,
+            <const real*>p.parameters + op.weight + panel * TILE, rows, (p.mode & BATCH_STATISTICS) != 0)
+        used = used_columns(op.columns_out, panel)
+        if used < TILE:
+            clear_pads(<real*>p.deltas + op.d_input * p.capacity + at, rows, used)
+
+
+cdef void add_scaled(Program* p, real* to, const real* a, real scale, const real* b, index columns,
+                     index first, index last) noexcept nogil:
+    # to = a + scale * b; a may be NULL (then to = scale * b); to may be a
+    cdef index panel, at, i
+    for panel in range(panels_of(columns)):
+        at = panel * p.capacity * TILE
+        if a == NULL:
+            for i in range(at + first * TILE, at + last * TILE):
+                to[i] = scale * b[i]
+        else:
+            for i in range(at + first * TILE, at + last * TILE):
+                to[i] = a[i] + scale * b[i]
+
+
+# ------------------------------------------------------------------ the passes
+
+
+cdef void forward_pass(Program* p, Team* team, int member, index rows, index first, index last,
+                       index n_ops, bint keep_slope, uint32_t step) noexcept nogil:
+    # ops[0:n_ops]; `keep_slope`: for a backward pass that follows.  Without batch statistics rows are independent
+    # and nobody waits.
+    cdef index i = 0
+    cdef const Op* op
+    cdef const Op* activation
+    cdef bint probed = probing(p)
+    if probed:
+        fold_matrix(p, team, member, &p.records[p.n_ops].output, <const real*>p.activations, p.columns_in, rows, True)
+    while i < n_ops:
+        op = &p.ops[i]
+        if op.kind == DENSE:
+            activation = NULL
+            if op.fused and not probed and i + 1 < n_ops:
+                activation = &p.ops[i + 1]
+            dense_forward(p, op, activation, keep_slope, first, last)
+            if activation != NULL:
+                i += 1
+        elif op.kind == ACTIVATION:
+            activation_op_forward(p, op, keep_slope, first, last)
+        elif op.kind == BATCH_NORM:
+            if p.mode & BATCH_STATISTICS or keep_slope or probed:
+                meet(team)
+                batch_norm_op_forward(p, op, member, team.size, rows)
+                meet(team)
+            else:
+                batch_norm_rows(p, op, first, last)
+        elif op.kind == DROPOUT:
+            dropout_op_forward(p, i, step, first, last)
+        elif op.kind == JOIN:
+            add_scaled(p, <real*>p.activations + op.output * p.capacity,
+                       <const real*>p.activations + p.ops[op.partner].input * p.capacity, <real>op.parameter,
+                       <const real*>p.activations + op.input * p.capacity, op.columns_out, first, last)
+        if probed:
+            fold_forward(p, team, member, i, rows)
+            if op.kind == ACTIVATION and p.mode & FULL and member == 0 and op.code != SOFTMAX and keep_slope:
+                count_flat_elements(p, i, rows)
+            meet(team)
+        i += 1
+
+
+cdef void batch_norm_rows(Program* p, const Op* op, index first, index last) noexcept nogil:
+    # Inference: the statistics are constants, so that a thread needs nobody else's rows.
+    cdef index panels = panels_of(op.columns_out), panel, at, used
+    cdef const real* running = <const real*>p.state + op.state
+    cdef real inverse[32]
+    for panel in range(panels):
+        at = panel * p.capacity * TILE + first * TILE
+        batch_norm_inverse(inverse, running + (panels + panel) * TILE, op.eps)
+        batch_norm_forward_panel(<real*>p.activations + op.output * p.capacity + at,
+                                 <const real*>p.activations + op.input * p.capacity + at, running + panel * TILE,
+                                 inverse, <const real*>p.parameters + op.weight + panel * TILE,
+                                 <const real*>p.parameters + op.bias + panel * TILE, last - first)
+        used = used_columns(op.columns_out, panel)
+        if used < TILE:
+            clear_pads(<real*>p.activations + op.output * p.capacity + at, last - first, used)
+
+
+cdef void loss_pass(Program* p, index rows, index first, index last) noexcept nogil:
+    # The loss of each row, and dL/d(output) where the last op expects it.
+    cdef const Op* op = &p.ops[p.n_ops - 1]
+    cdef real* d = <real*>p.deltas + op.d_output * p.capacity
+    cdef const real* output = <const real*>p.activations + op.output * p.capacity
+    cdef double scale = 1.0
+    if p.loss == CROSS_ENTROPY:
+        if not p.loss_sum:
+            scale = 1.0 / rows
+        cross_entropy_rows(d, p.row_losses, output, p.labels, p.capacity * TILE, first, last, op.columns_out, scale)
+        return
+    if not p.loss_sum:
+        scale = 1.0 / (<double>rows * op.columns_out)
+    if p.loss == BINARY_CROSS_ENTROPY:
+        binary_cross_entropy_rows(d, p.row_losses, output, <const real*>p.targets, p.capacity * TILE, first, last,
+                                  op.columns_out, scale)
+    elif p.loss == MEAN_SQUARED_ERROR:
+        squared_error_rows(d, p.row_losses, output, <const real*>p.targets, p.capacity * TILE, first, last,
+                           op.columns_out, scale)
+
+
+cdef double total_loss(const Program* p, index rows) noexcept nogil:
+    cdef double total = 0.0
+    cdef index r
+    for r in range(rows):
+        total += p.row_losses[r]
+    if p.loss_sum:
+        return total
+    if p.loss == CROSS_ENTROPY:
+        return total / rows
+    return total / rows / p.columns_out
+
+
+cdef void backward_pass(Program* p, Team* team, int member, index rows, index first, index last) noexcept nogil:
+    cdef index i
+    cdef const Op* op
+    cdef bint probed = probing(p)
+    if probed:
+        op = &p.ops[p.n_ops - 1]
+        fold_matrix(p, team, member, &p.records[p.n_ops - 1].d_output,
+                    <const real*>p.deltas + op.d_output * p.capacity, op.columns_out, rows, False)
+    for i in range(p.n_ops - 1, -1, -1):
+        op = &p.ops[i]
+        if op.kind == DENSE:
+            if op.transposed < 0 or (op.input == 0 and not p.mode & INPUT_GRADIENT):
+                continue
+            dense_backward(p, op, first, last)
+        elif op.kind == BATCH_NORM:
+            meet(team)
+            batch_norm_op_backward(p, op, member, team.size, rows)
+            meet(team)
+        elif op.kind == JOIN:
+            add_scaled(p, <real*>p.deltas + op.d_input * p.capacity, NULL, <real>op.parameter,
+                       <const real*>p.deltas + op.d_output * p.capacity, op.columns_out, first, last)
+        elif op.kind == FORK:
+            if probed:
+                meet(team)
+                if member == 0:
+                    fold_fork(p, i, rows)
+                meet(team)
+            add_scaled(p, <real*>p.deltas + op.d_input * p.capacity, <const real*>p.deltas + op.d_input * p.capacity,
+                       1, <const real*>p.deltas + p.ops[op.partner].d_output * p.capacity, op.columns_in, first, last)
+        else:
+            slope_op_backward(p, op, first, last)
+        if probed:
+            fold_delta(p, team, member, i, rows)
+            meet(team)
+
+
+cdef index unit_share(const Program* p, int member, int size) noexcept nogil:
+    # Units differ in size: cut where the running total of reals passes the fair share.
+    cdef index u = 0, total = 0, done = 0
+    for u in range(p.n_units):
+        total += p.units[u].size
+    u = 0
+    while u < p.n_units and done * size < total * member:
+        done += p.units[u].size
+        u += 1
+    return u
+
+
+cdef void gradient_pass(Program* p, int member, int size, index rows) noexcept nogil:
+    # Gradients of the parameters; batch norm's were written by its backward.
+    cdef index u
+    cdef const Unit* unit
+    cdef const Op* op
+    for u in range(unit_share(p, member, size), unit_share(p, member + 1, size)):
+        unit = &p.units[u]
+        op = &p.ops[unit.op]
+        if unit.rows:
+            weight_gradient(p, op, unit, rows)
+        elif op.kind == DENSE:
+            bias_gradient(p, op, rows)
+        p.unit_squares[u] = sum_squares(<const real*>p.gradients + unit.offset, unit.size, &p.unit_peaks[u])
+
+
+cdef double gradient_norm(const Program* p) noexcept nogil:
+    # Global norm; the same bits in every thread.  Squares that leave the range of double are summed again, scaled.
+    cdef double squares = 0.0, peak = 0.0
+    cdef index u
+    for u in range(p.n_units):
+        squares += p.unit_squares[u]
+        if p.unit_peaks[u] > peak:
+            peak = p.unit_peaks[u]
+    if squares != squares or (1e-200 < squares < 1e200) or peak == 0.0 or peak == INFINITY:
+        return sqrt(squares)
+    return safe_norm(<const real*>p.gradients, p.parameter_size)
+
+
+cdef void update_pass(Program* p, int member, int size, double norm, uint64_t step) noexcept nogil:
+    cdef Hyper* h = &p.hyper
+    cdef double scale = 1.0, correction1 = 1.0, correction2 = 1.0
+    cdef index u
+    cdef const Unit* unit
+    cdef real* w
+    cdef const real* g
+    cdef real* m
+    cdef real* v
+    cdef bint measure = (p.mode & FULL) != 0
+    cdef double unused
+    if norm > h.clip_norm:
+        scale = h.clip_norm / norm
+    if h.optimizer == ADAM or h.optimizer == ADAMW:
+        correction1 = 1.0 - pow(h.beta1, <double>step)
+        correction2 = 1.0 - pow(h.beta2, <double>step)
+    for u in range(unit_share(p, member, size), unit_share(p, member + 1, size)):
+        unit = &p.units[u]
+        w = <real*>p.parameters + unit.offset
+        g = <const real*>p.gradients + unit.offset
+        m = <real*>p.moment1 + unit.offset if p.moment1 != NULL else NULL
+        v = <real*>p.moment2 + unit.offset if p.moment2 != NULL else NULL
+        if measure:
+            p.weight_squares[u] = sum_squares(w, unit.size, &unused)
+        if h.optimizer == ADAM or h.optimizer == ADAMW:
+            p.update_squares[u] = adam_update(w, g, m, v, unit.size, h, scale, correction1, correction2, measure)
+        else:
+            p.update_squares[u] = sgd_update(w, g, m, unit.size, h, scale, measure)
+        if unit.rows and p.ops[unit.op].transposed >= 0:
+            refresh_transposed(p, &p.ops[unit.op], unit)
+
+
+cdef void running_statistics(Program* p, index rows) noexcept nogil:
+    cdef index i, n
+    cdef const Op* op
+    for i in range(p.n_ops):
+        op = &p.ops[i]
+        if op.kind == BATCH_NORM:
+            n = panels_of(op.columns_out) * TILE
+            update_running(<real*>p.state + op.state, <real*>p.state + op.state + n,
+                           saved_row(p, op, 0), saved_row(p, op, 1), n, rows, op.momentum)
+
+
+cdef void book_gradients(Program* p, bint applied) noexcept nogil:
+    # The ledger's entries about parameters, from what the units left behind.
+    cdef index u, i
+    cdef const Unit* unit
+    cdef Fold* fold
+    for i in range(p.n_ops):
+        p.records[i].update = NAN
+        p.records[i].weight = NAN
+        p.records[i].bias_gradient = NAN
+        p.records[i].weight_gradient.norm = NAN
+        if p.ops[i].weight >= 0:
+            book_op(p, i, applied)
+
+
+cdef void book_op(Program* p, index i, bint applied) noexcept nogil:
+    cdef const Op* op = &p.ops[i]
+    cdef Fold* fold = &p.records[i].weight_gradient
+    cdef FoldPart* parts = <FoldPart*>p.parts
+    cdef index rows = op.columns_in if op.kind == DENSE else 1
+    cdef index panel, u
+    cdef double update = 0.0, weight = 0.0
+    for panel in range(panels_of(op.columns_out)):
+        parts[panel] = fold_panel(<const real*>p.gradients + op.weight + panel * rows * TILE, rows,
+                                  used_columns(op.columns_out, panel), False, (p.mode & FULL) != 0)
+    fold[0] = fold_finish(parts, panels_of(op.columns_out), rows, op.columns_out, False)
+    if op.bias >= 0:
+        p.records[i].bias_gradient = safe_norm(<const real*>p.gradients + op.bias, panels_of(op.columns_out) * TILE)
+    if not p.mode & FULL:
+        return
+    if not applied:
+        p.records[i].weight = safe_norm(<const real*>p.parameters + op.weight,
+                                        panels_of(op.columns_out) * rows * TILE)
+        return
+    for u in range(p.n_units):
+        if p.units[u].op == i and op.weight <= p.units[u].offset and (op.bias < 0 or p.units[u].offset != op.bias):
+            update += p.update_squares[u]
+            weight += p.weight_squares[u]
+    p.records[i].update = sqrt(update)
+    p.records[i].weight = sqrt(weight)
+
+
+# ------------------------------------------------------------------ the jobs
+
+
+cdef void finish_step(Program* p, Team* team, int member, index rows, uint64_t step, double* norm_out) noexcept nogil:
+    # From deltas to new weights: gradients, their norm, and the update where every gradient is finite.
+    cdef double norm
+    cdef bint applied
+    meet(team)                                     # deltas are complete
+    gradient_pass(p, member, team.size, rows)
+    meet(team)                                     # gradients are complete
+    norm = gradient_norm(p)
+    applied = (p.mode & UPDATE) and isfinite(norm)
+    if applied:
+        update_pass(p, member, team.size, norm, step)
+    meet(team)                                     # weights are complete
+    if member == 0:
+        if applied:
+            if p.mode & BATCH_STATISTICS:
+                running_statistics(p, rows)
+        if probing(p):
+            book_gradients(p, applied)
+        norm_out[0] = norm
+        p.status = DONE if isfinite(norm) else NONFINITE
+    meet(team)
+
+
+cdef void train(Program* p, Team* team, int member) noexcept nogil:
+    cdef index start = p.first, rows, first, last, done = 0
+    while start < p.end:
+        rows = p.end - start if p.end - start < p.batch else p.batch
+        first = share(rows, member, team.size)
+        last = share(rows, member + 1, team.size)
+        gather(p, start, first, last)
+        gather_targets(p, start, first, last)
+        forward_pass(p, team, member, rows, first, last, p.n_ops, True, <uint32_t>(p.step + done))
+        loss_pass(p, rows, first, last)
+        backward_pass(p, team, member, rows, first, last)
+        finish_step(p, team, member, rows, p.step + done, &p.norms[done])
+        if member == 0:
+            p.losses[done] = total_loss(p, rows)
+            p.steps_done = done + 1
+        done += 1
+        start += rows
+        if p.status != DONE:
+            break
+    meet(team)
+
+
+cdef void observe(Program* p, Team* team, int member) noexcept nogil:
+    cdef index rows = p.end - p.first
+    cdef index first = share(rows, member, team.size), last = share(rows, member + 1, team.size)
+    gather(p, p.first, first, last)
+    if p.stop >= 0:
+        forward_pass(p, team, member, rows, first, last, p.stop + 1, True, <uint32_t>p.step)
+        meet(team)
+        return
+    gather_targets(p, p.first, first, last)
+    forward_pass(p, team, member, rows, first, last, p.n_ops, True, <uint32_t>p.step)
+    loss_pass(p, rows, first, last)
+    if p.backward:
+        backward_pass(p, team, member, rows, first, last)
+        finish_step(p, team, member, rows, p.step, p.norms)
+    meet(team)
+    if member == 0:
+        p.loss_value = total_loss(p, rows)
+    meet(team)
+
+
+cdef void infer(Program* p, Team* team, int member) noexcept nogil:
+    cdef index start = p.first, rows, first, last
+    while start < p.end:
+        rows = p.end - start if p.end - start < p.capacity else p.capacity
+        first = share(rows, member, team.size)
+        last = share(rows, member + 1, team.size)
+        gather(p, start, first, last)
+        forward_pass(p, team, member, rows, first, last, p.n_ops, False, <uint32_t>p.step)
+        scatter_result(p, start, first, last)
+        start += rows
+        if p.mode & BATCH_STATISTICS:
+            meet(team)
+
+
+cdef void forward_batch(Program* p, Team* team, int member) noexcept nogil:
+    cdef index rows = p.end - p.first
+    cdef index first = share(rows, member, team.size), last = share(rows, member + 1, team.size)
+    gather(p, p.first, first, last)
+    forward_pass(p, team, member, rows, first, last, p.n_ops, True, <uint32_t>p.step)
+    scatter_result(p, 0, first, last)
+
+
+cdef void backward_batch(Program* p, Team* team, int member) noexcept nogil:
+    # dL/d(output) of the batch arrives as data_values, rows in order.
+    cdef const Op* op = &p.ops[p.n_ops - 1]
+    cdef index rows = p.end - p.first
+    cdef index first = share(rows, member, team.size), last = share(rows, member + 1, team.size)
+    cdef real* d = <real*>p.deltas + op.d_output * p.capacity
+    cdef const real* values = <const real*>p.data_values
+    cdef index r, panel
+    for r in range(first, last):
+        for panel in range(panels_of(p.columns_out)):
+            memcpy(d + panel * p.capacity * TILE + r * TILE, values + r * p.columns_out + panel * TILE,
+                   used_columns(p.columns_out, panel) * sizeof(real))
+    backward_pass(p, team, member, rows, first, last)
+    finish_step(p, team, member, rows, p.step, &p.norms[0])
+
+
+cdef void transpose_all(Program* p, int member, int size) noexcept nogil:
+    cdef index u
+    for u in range(unit_share(p, member, size), unit_share(p, member + 1, size)):
+        if p.units[u].rows and p.ops[p.units[u].op].transposed >= 0:
+            refresh_transposed(p, &p.ops[p.units[u].op], &p.units[u])
+
+
+cdef struct Task:
+    Program* program
+    Team* team
+
+
+cdef void work(void* argument, int member, int size) noexcept nogil:
+    cdef Program* p = (<Task*>argument).program
+    cdef Team* team = (<Task*>argument).team
+    if p.job == TRAIN:
+        train(p, team, member)
+    elif p.job == FORWARD:
+        infer(p, team, member)
+    elif p.job == OBSERVE:
+        observe(p, team, member)
+    elif p.job == FORWARD_BATCH:
+        forward_batch(p, team, member)
+    elif p.job == BACKWARD_BATCH:
+        backward_batch(p, team, member)
+    elif p.job == TRANSPOSE:
+        transpose_all(p, member, size)
+
+
+cdef void run(Program* program, void* team) noexcept nogil:
+    cdef Task task
+    task.program = program
+    task.team = <Team*>team
+    team_run(task.team, work, &task)
+
+
+cdef void* start(int size) noexcept nogil:
+    return team_start(size)
+
+
+cdef void stop(void* team) noexcept nogil:
+    team_stop(<Team*>team)
+
+
+# ------------------------------------------------------------------ the table
+
+cdef Engine engine
+engine.bits = 8 * sizeof(real)
+engine.vector_bytes = LANES * sizeof(real)
+engine.tile = TILE
+engine.part_size = sizeof(FoldPart)
+engine.run = run
+engine.team_start = start
+engine.team_stop = stop
+engine.tile_matrix = tile_matrix
+engine.untile_matrix = untile_matrix
+engine.matmul = plain_matmul
+engine.activation = plain_activation
+engine.softmax = plain_softmax
+engine.softmax_backward = plain_softmax_backward
+engine.loss = plain_loss
+engine.fold = plain_fold
+engine.sum_squares = plain_sum_squares
+engine.safe_norm = plain_safe_norm
+engine.dot = plain_dot
+engine.count_flat = plain_count_flat
+engine.batch_norm_statistics = plain_batch_norm_statistics
+engine.batch_norm_forward = plain_batch_norm_forward
+engine.batch_norm_backward = plain_batch_norm_backward
+engine.update_running = plain_update_running
+engine.dropout = plain_dropout
+engine.sgd_update = plain_sgd_update
+engine.adam_update = plain_adam_update
+engine.clip_by_value = plain_clip_by_value
+engine.scale_by = plain_scale_by
+TABLE = PyCapsule_New(&engine, "gradcore.kernels.engine", NULL)

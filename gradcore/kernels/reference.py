@@ -1,0 +1,640 @@
+"""The readable twin of the compiled kernels: the same network steps in plain NumPy.
+
+It is the oracle of the tests and the opponent in the benchmarks. Every kernel of the compiled door has a twin
+of the same name and arguments here, on plain (rows, columns) arrays, and `Executor` runs a plan one op after
+the other, with the constructor and the methods of the compiled one. It reads plans compiled with ``tile=1``:
+a panel is then one column, and every matrix of an arena an ordinary strided view.
+
+Sums over many numbers (losses, norms, batch statistics, bias gradients) are float64, as in the kernels.
+"""
+
+from collections.abc import Callable, Mapping
+from math import erfc, inf, nan, sqrt
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from gradcore import kernels
+
+Array = NDArray[np.floating[Any]]
+Integers = NDArray[np.int64]
+Doubles = NDArray[np.float64]
+
+DONE, NONFINITE = 0, 1  # Status in types.pxd
+
+
+def _name(codes: Mapping[str, int], code: int) -> str:
+    return next(name for name, number in codes.items() if number == code)
+
+
+def _switches(mode: int) -> set[str]:
+    return {name for name, bit in kernels.MODES.items() if mode & bit}
+
+
+# --- dense ----------------------------------------------------------------------------------------
+
+
+def matmul(a: Array, b: Array, *, transpose_a: bool = False) -> Array:
+    """a · b, or aᵀ · b."""
+    return (a.T if transpose_a else a) @ b
+
+
+def dense_forward(x: Array, weight: Array, bias: Array | None) -> Array:
+    """x · weightᵀ + bias, for x (rows, inputs) and weight (units, inputs)."""
+    z: Array = x @ weight.T
+    return z if bias is None else z + bias
+
+
+def dense_backward(d_output: Array, x: Array, weight: Array) -> tuple[Array, Array, Array]:
+    """dL/dx, dL/dweight and dL/dbias."""
+    return d_output @ weight, d_output.T @ x, d_output.sum(axis=0, dtype=np.float64)
+
+
+# --- activations: value and slope f′(z) -----------------------------------------------------------
+# Slopes come from z, not from the value: 1 - tanh² is 44 % off at 17. A NaN takes no branch of `piecewise`
+# and so stays NaN in both.
+
+SELU_SCALE = 1.0507009873554804934193349852946
+SELU_ALPHA = 1.6732632423543772848170429916717
+Pair = tuple[Array, Array]
+
+
+def piecewise(z: Array, positive: Array | float, otherwise: Array | float) -> Array:
+    """`positive` where z > 0, `otherwise` where z <= 0, NaN where z is NaN."""
+    return np.where(z > 0, positive, np.where(z <= 0, otherwise, z)).astype(z.dtype)
+
+
+def identity(z: Array, parameter: float) -> Pair:
+    """z."""
+    return z.copy(), piecewise(z, 1, 1)
+
+
+def sigmoid(z: Array, parameter: float) -> Pair:
+    """1 / (1 + e^-z), never through the exponential of a positive number."""
+    e = np.exp(-np.abs(z))
+    return piecewise(z, 1 / (1 + e), e / (1 + e)), e / (1 + e) ** 2
+
+
+def tanh(z: Array, parameter: float) -> Pair:
+    """(e^z - e^-z) / (e^z + e^-z); its slope is 1 / cosh²."""
+    e = np.exp(-2 * np.abs(z))
+    return np.tanh(z), 4 * e / (1 + e) ** 2
+
+
+def relu(z: Array, parameter: float) -> Pair:
+    """max(z, 0); slope 0 at 0."""
+    return np.maximum(z, 0), piecewise(z, 1, 0)
+
+
+def leaky_relu(z: Array, negative_slope: float) -> Pair:
+    """z or negative_slope · z."""
+    below = z * negative_slope if negative_slope else np.zeros_like(z)  # not 0 · -inf
+    return piecewise(z, z, below), piecewise(z, 1, negative_slope)
+
+
+def elu(z: Array, alpha: float) -> Pair:
+    """z or alpha · (e^z - 1) (Clevert et al. 2016)."""
+    below = np.minimum(z, 0)
+    return piecewise(z, z, alpha * np.expm1(below)), piecewise(z, 1, alpha * np.exp(below))
+
+
+def selu(z: Array, parameter: float) -> Pair:
+    """The self-normalising multiple of elu (Klambauer et al. 2017)."""
+    value, slope = elu(z, SELU_ALPHA)
+    return (SELU_SCALE * value).astype(z.dtype), (SELU_SCALE * slope).astype(z.dtype)
+
+
+def gelu(z: Array, parameter: float) -> Pair:
+    """z · Φ(z), Φ the normal distribution function: the exact form (Hendrycks and Gimpel 2016)."""
+    c = np.clip(z.astype(np.float64), -40, 40)  # Φ is 0 or 1 outside, and inf · 0 must not make a NaN
+    distribution = np.array([erfc(-v / sqrt(2)) / 2 for v in c.ravel()]).reshape(c.shape)
+    density = np.exp(-c * c / 2) / sqrt(2 * np.pi)
+    return np.where(z > 40, z, c * distribution).astype(z.dtype), (distribution + c * density).astype(z.dtype)
+
+
+def exponential(z: Array, parameter: float) -> Pair:
+    """e^z."""
+    e = np.exp(z)
+    return e, e
+
+
+ACTIVATIONS: dict[str, Callable[[Array, float], Pair]] = {
+    f.__name__: f for f in (identity, sigmoid, tanh, relu, leaky_relu, selu, elu, gelu, exponential)
+}
+
+
+def largest_slope(name: str, parameter: float) -> float:
+    """The largest abs(f′(z)) of an activation; the exponential, which has none, counts as 1."""
+    fixed = {"sigmoid": 0.25, "selu": SELU_SCALE * SELU_ALPHA, "gelu": 1.1289041451851548}
+    return max(1.0, abs(parameter)) if name in ("elu", "leaky_relu") else fixed.get(name, 1.0)
+
+
+@np.errstate(all="ignore")
+def activation(code: int, parameter: float, z: Array, a: Array, slope: Array | None = None) -> Array:
+    """Value into `a` and slope into `slope` of the activation with this code."""
+    value, derivative = ACTIVATIONS[_name(kernels.ACTIVATION_CODES, code)](z, parameter)
+    a[...] = value
+    if slope is not None:
+        slope[...] = derivative
+    return a
+
+
+# --- softmax and losses: `losses` gets one sum per row, `grad` the gradient times `scale` ---------
+
+
+def shifted(x: Array) -> Array:
+    """Each row minus its maximum, which entries at +inf share; a row of -inf or with a NaN becomes NaN."""
+    largest = x.max(axis=1, keepdims=True)
+    infinite: Array = np.where(x == inf, 0, -inf).astype(x.dtype)
+    return np.where(largest == inf, infinite, x - largest)
+
+
+@np.errstate(all="ignore")
+def softmax(x: Array, out: Array) -> Array:
+    """e^x over its sum along each row."""
+    e = np.exp(shifted(x))
+    out[...] = e / e.sum(axis=1, keepdims=True)
+    return out
+
+
+def softmax_backward(y: Array, d_y: Array, out: Array) -> Array:
+    """dL/dx from dL/dy and y = softmax(x)."""
+    out[...] = y * (d_y - (d_y * y).sum(axis=1, keepdims=True))
+    return out
+
+
+@np.errstate(all="ignore")
+def cross_entropy(logits: Array, labels: Integers, losses: Doubles, grad: Array | None, scale: float) -> None:
+    """-log softmax(logits)[label]; gradient softmax - indicator. Never the log of a probability."""
+    z = shifted(logits)
+    rows = np.arange(len(z))
+    losses[:] = np.log(np.exp(z).sum(axis=1, dtype=np.float64)) - z[rows, labels]
+    if grad is not None:
+        softmax(logits, grad)
+        grad[rows, labels] -= 1
+        grad *= scale
+
+
+@np.errstate(all="ignore")
+def binary_cross_entropy(
+    logits: Array, targets: Array, losses: Doubles, grad: Array | None, scale: float
+) -> None:
+    """-t log σ(z) - (1-t) log(1-σ(z)); gradient σ(z) - t."""
+    z = logits.astype(np.float64)
+    losses[:] = (np.maximum(z, 0) - z * targets + np.log1p(np.exp(-np.abs(z)))).sum(axis=1)
+    if grad is not None:
+        grad[...] = (sigmoid(logits, 0)[0] - targets) * scale
+
+
+@np.errstate(all="ignore")
+def squared_error(output: Array, targets: Array, losses: Doubles, grad: Array | None, scale: float) -> None:
+    """(output - target)²; gradient twice the difference."""
+    error = output - targets
+    losses[:] = (error.astype(np.float64) ** 2).sum(axis=1)
+    if grad is not None:
+        grad[...] = error * (2 * scale)
+
+
+LOSSES: dict[str, Callable[[Array, Any, Doubles, Array | None, float], None]] = {
+    "cross_entropy": cross_entropy,
+    "binary_cross_entropy": binary_cross_entropy,
+    "mean_squared_error": squared_error,
+}
+
+# --- batch norm (Ioffe and Szegedy 2015) ----------------------------------------------------------
+
+
+@np.errstate(all="ignore")
+def batch_norm_statistics(x: Array, eps: float) -> tuple[Array, Array, Array]:
+    """Mean, (biased) variance and 1 / sqrt(variance + eps) of each column, in two passes."""
+    mean = x.mean(axis=0, dtype=np.float64)
+    variance = ((x - mean) ** 2).mean(axis=0)
+    return mean.astype(x.dtype), variance.astype(x.dtype), (1 / np.sqrt(variance + eps)).astype(x.dtype)
+
+
+@np.errstate(all="ignore")
+def batch_norm_forward(x: Array, mean: Array, inverse: Array, gamma: Array, beta: Array, out: Array) -> Array:
+    """gamma · (x - mean) · inverse + beta."""
+    out[...] = gamma * ((x - mean) * inverse) + beta
+    return out
+
+
+@np.errstate(all="ignore")
+def batch_norm_backward(
+    d_y: Array, x: Array, mean: Array, inverse: Array, gamma: Array,
+    d_x: Array, d_gamma: Array, d_beta: Array, batch_statistics: bool,
+) -> None:  # fmt: skip
+    """dL/dx, dL/dgamma, dL/dbeta; with `batch_statistics` also through mean and variance."""
+    normal = (x - mean) * inverse
+    sum_d, sum_d_normal = d_y.sum(axis=0, dtype=np.float64), (d_y * normal).sum(axis=0, dtype=np.float64)
+    through_statistics = (sum_d + normal * sum_d_normal) / len(x) if batch_statistics else 0
+    d_x[...] = gamma * inverse * (d_y - through_statistics)
+    d_gamma[...], d_beta[...] = sum_d_normal, sum_d
+
+
+def update_running(
+    running_mean: Array, running_variance: Array, mean: Array, variance: Array, rows: int, momentum: float
+) -> None:
+    """Move the running statistics towards this batch's; the variance without its bias, as in PyTorch."""
+    running_mean += momentum * (mean - running_mean)
+    running_variance += momentum * (variance * (rows / max(rows - 1, 1)) - running_variance)
+
+
+# --- dropout: Philox 4×32 with 10 rounds (Salmon et al. 2011) -------------------------------------
+
+Words = NDArray[np.uint64]  # 32-bit words; the other half is room for products
+
+
+def philox(counter: tuple[Words, ...], key: tuple[int, int]) -> tuple[Words, ...]:
+    """Four random words for each counter of four words."""
+    a, b, c, d = counter
+    low, high = np.uint64(0xFFFFFFFF), np.uint64(32)
+    for turn in range(10):
+        k0 = np.uint64((key[0] + turn * 0x9E3779B9) & 0xFFFFFFFF)
+        k1 = np.uint64((key[1] + turn * 0xBB67AE85) & 0xFFFFFFFF)
+        p, q = a * np.uint64(0xD2511F53), c * np.uint64(0xCD9E8D57)
+        a, b, c, d = (q >> high) ^ b ^ k0, q & low, (p >> high) ^ d ^ k1, p & low
+    return a, b, c, d
+
+
+def dropout(x: Array, out: Array, slope: Array, rate: float, seed: int, step: int, op: int) -> Array:
+    """Keep an element, times 1 / (1 - rate), where its word is at least rate · 2³²; else 0.
+
+    The word depends on place, op, step and seed alone: counter (column // 4, row, op, step), word column % 4.
+    """
+    rows, columns = x.shape
+    row, group = np.indices((rows, -(-columns // 4)), dtype=np.uint64)
+    counter = group, row, np.full_like(row, op), np.full_like(row, step & 0xFFFFFFFF)
+    words = philox(counter, (seed & 0xFFFFFFFF, seed >> 32 & 0xFFFFFFFF))
+    word = np.stack(words, axis=-1).reshape(rows, -1)[:, :columns]
+    kept = word >= rate * 2.0**32
+    slope[...] = np.where(kept, 1 / (1 - rate), 0)
+    out[...] = x * slope
+    return out
+
+
+# --- what one pass over a matrix finds ------------------------------------------------------------
+
+
+@np.errstate(all="ignore")
+def safe_norm(x: Array) -> float:
+    """Frobenius norm in float64, of multiples of the largest magnitude so that no square overflows."""
+    magnitudes = np.abs(x.astype(np.float64))
+    largest = float(magnitudes.max(initial=0))
+    if largest == 0 or not np.isfinite(largest):
+        return largest
+    return largest * sqrt(float(((magnitudes / largest) ** 2).sum()))
+
+
+@np.errstate(all="ignore")
+def sum_squares(x: Array) -> tuple[float, float]:
+    """Sum of squares in float64, and the largest magnitude (NaN left out)."""
+    return float((x.astype(np.float64) ** 2).sum()), float(np.fmax.reduce(np.abs(x), axis=None, initial=0))
+
+
+@np.errstate(all="ignore")
+def dot(a: Array, b: Array) -> float:
+    """Sum of products in float64."""
+    return float((a.astype(np.float64) * b).sum())
+
+
+def count_flat(slope: Array, bound: float) -> int:
+    """How many slopes are below the bound in magnitude."""
+    return int((np.abs(slope) < bound).sum())
+
+
+@np.errstate(all="ignore")
+def fold(x: Array, *, full: bool = True, signal: bool = True) -> Any:
+    """The fields of types.pxd's Fold for a (rows, columns) array; the extremes leave NaN out.
+
+    What the compiled kernel finds on its quick way, when not `full`, is the same.
+    """
+    magnitudes = np.abs(x)
+    max_abs = float(np.fmax.reduce(magnitudes, axis=None, initial=0))
+    min_abs = float(magnitudes[magnitudes > 0].min(initial=inf)) if max_abs else 0.0
+    spread = nan
+    if signal and len(x) > 1:
+        spread = safe_norm(x - x.mean(axis=0, dtype=np.float64)) / sqrt(x.size)
+    subnormal = (magnitudes > 0) & (magnitudes < np.finfo(x.dtype).smallest_normal)
+    counts = (float(found.sum()) for found in (x == 0, subnormal, np.isinf(x), np.isnan(x)))
+    return np.array([(safe_norm(x), spread, max_abs, min_abs, *counts)], kernels.FOLD_DTYPE)[0]
+
+
+# --- clipping and optimizers: in place; `measure` asks for the sum of squares of the update -------
+
+
+def clip_by_value(x: Array, bound: float) -> None:
+    """Clamp every element to [-bound, bound]."""
+    np.clip(x, -bound, bound, out=x)
+
+
+def scale_by(x: Array, factor: float) -> None:
+    """Multiply every element, rounding once."""
+    x[...] = x * np.float64(factor)
+
+
+def clipped(g: Array, hyper: Mapping[str, float], scale: float) -> Array:
+    """The gradient an optimizer sees: clamped to clip_value, then scaled to clip_norm."""
+    bound = hyper.get("clip_value", inf)
+    return (np.clip(g, -bound, bound) * np.float64(scale)).astype(g.dtype)
+
+
+@np.errstate(all="ignore")
+def sgd_update(
+    p: Array, g: Array, v: Array | None, hyper: Mapping[str, float], scale: float, measure: bool
+) -> float:
+    """SGD in PyTorch's form, momentum also Nesterov's (Sutskever et al. 2013); v None without momentum."""
+    before = p.copy()
+    momentum = hyper.get("momentum", 0.0)
+    g = clipped(g, hyper, scale) + hyper.get("weight_decay", 0.0) * p
+    if v is not None:
+        v[...] = momentum * v + g
+        g = g + momentum * v if hyper.get("nesterov") else v
+    p -= hyper["lr"] * g
+    return sum_squares(p - before)[0] if measure else 0.0
+
+
+@np.errstate(all="ignore")
+def adam_update(
+    p: Array, g: Array, m: Array, v: Array, hyper: Mapping[str, float], scale: float,
+    correction1: float, correction2: float, measure: bool,
+) -> float:  # fmt: skip
+    """Adam (Kingma and Ba 2015), or AdamW, whose decay passes by the moments (Loshchilov and Hutter 2019)."""
+    before = p.copy()
+    beta1, beta2, decay = hyper["beta1"], hyper["beta2"], hyper.get("weight_decay", 0.0)
+    g = clipped(g, hyper, scale)
+    if hyper["optimizer"] == kernels.OPTIMIZER_CODES["adamw"]:
+        p *= 1 - hyper["lr"] * decay
+    else:
+        g = g + decay * p
+    m[...] = beta1 * m + (1 - beta1) * g
+    v[...] = beta2 * v + (1 - beta2) * g * g
+    p -= hyper["lr"] / correction1 * m / (np.sqrt(v) / sqrt(correction2) + hyper["eps"])
+    return sum_squares(p - before)[0] if measure else 0.0
+
+
+# --- the executor ---------------------------------------------------------------------------------
+
+
+class Executor:
+    """Runs a plan compiled with tile=1; arguments and methods as in the compiled Executor.
+
+    `transposed`, `saved` and `threads` are workspace and workers of the compiled one: NumPy needs neither.
+    """
+
+    def __init__(
+        self,
+        table: NDArray[np.void],
+        *,
+        dtype: DTypeLike,
+        capacity: int,
+        columns_in: int,
+        columns_out: int,
+        parameters: Array,
+        state: Array,
+        gradients: Array | None,
+        slots: tuple[Array, ...],
+        transposed: Array | None,
+        saved: Array | None,
+        activation_columns: int,
+        delta_columns: int,
+        loss: int,
+        loss_scale: int,
+        threads: int = 1,
+    ) -> None:
+        self.ops = [
+            SimpleNamespace(**dict(zip(table.dtype.names or (), op.item(), strict=True))) for op in table
+        ]
+        for op in self.ops:
+            op.kind = _name(kernels.OP_KINDS, op.kind)
+            op.activation = _name(kernels.ACTIVATION_CODES, op.code)
+        self.capacity, self.columns_in, self.columns_out = capacity, columns_in, columns_out
+        self.parameters, self.state, self.gradients, self.slots = parameters, state, gradients, slots
+        self.activations = np.zeros(activation_columns * capacity, dtype)
+        self.deltas = np.zeros(delta_columns * capacity, dtype)
+        self.loss, self.mean_loss = _name(kernels.LOSS_CODES, loss), loss_scale == 0
+        self.records = np.zeros(len(table) + 1, kernels.RECORD_DTYPE)
+        self.rows = 0
+        self.mode: set[str] = set()
+
+    def transpose_weights(self) -> None:
+        """Nothing to do: NumPy transposes by strides."""
+
+    def forward(self, X: Array, out: Array, *, mode: int = 0) -> None:
+        """Raw outputs of any number of rows into `out`, in chunks of `capacity`."""
+        for start in range(0, len(X), self.capacity):
+            chunk = slice(start, start + self.capacity)
+            self.forward_batch(X[chunk], out[chunk], mode=mode, seed=0, step=0)
+
+    def bind(self, X: Array, targets: NDArray[Any] | None) -> None:
+        """Name the data that `train` and `observe` take their rows from."""
+        self.X, self.targets = X, targets
+
+    def train(
+        self,
+        order: Integers,
+        first_row: int,
+        rows_end: int,
+        batch_size: int,
+        *,
+        mode: int,
+        hyper: Mapping[str, float],
+        seed: int,
+        step: int,
+        losses: Doubles,
+        norms: Doubles,
+    ) -> tuple[int, int]:
+        """One step for each batch of order[first_row:rows_end]; stops after a step that was not applied."""
+        done, status = 0, DONE
+        for start in range(first_row, rows_end, batch_size):
+            rows = order[start : min(start + batch_size, rows_end)]
+            losses[done] = self.observe(rows, mode=mode, seed=seed, step=step + done)
+            self.mode.add("update")
+            norms[done], status = self._update(hyper, step + done)
+            done += 1
+            if status != DONE:
+                break
+        return done, status
+
+    @np.errstate(all="ignore")
+    def observe(
+        self, rows: Integers, *, mode: int, seed: int, step: int, stop: int = -1, backward: bool = True
+    ) -> float:
+        """Loss of one batch, and its gradients unless `backward` is off; nothing is updated.
+
+        With `stop` only ops[0..stop] run, forward, and the result is NaN.
+        """
+        self._begin(self.X[rows], mode)
+        self._forward(seed, step, stop)
+        if stop >= 0 or self.targets is None or self.loss == "no_loss":
+            return nan
+        terms = self.rows * (1 if self.loss == "cross_entropy" else self.columns_out)
+        scale = 1 / terms if self.mean_loss else 1.0
+        losses, gradient = np.empty(self.rows), np.empty_like(self._output())
+        LOSSES[self.loss](self._output(), self.targets[rows], losses, gradient, scale)
+        if backward:
+            self._backward(gradient)
+        return float(losses.sum()) * scale
+
+    @np.errstate(all="ignore")
+    def forward_batch(self, X: Array, out: Array, *, mode: int, seed: int, step: int) -> None:
+        """First half of a step with the caller's own loss: the outputs of one batch into `out`."""
+        self._begin(X, mode)
+        self._forward(seed, step)
+        out[...] = self._output()
+
+    @np.errstate(all="ignore")
+    def backward_batch(
+        self, d_output: Array, *, mode: int, hyper: Mapping[str, float], seed: int, step: int
+    ) -> tuple[float, int]:
+        """Second half, from dL/d(output): gradients and, when `mode` has it, the update; (norm, status)."""
+        self.mode = _switches(mode)
+        self._backward(d_output)
+        return self._update(hyper, step)
+
+    # --- views of the arenas for the batch in work
+
+    def _activation(self, slot: int, columns: int) -> Array:
+        return self.activations.reshape(-1, self.capacity)[slot : slot + columns, : self.rows].T
+
+    def _delta(self, slot: int, columns: int) -> Array:
+        return self.deltas.reshape(-1, self.capacity)[slot : slot + columns, : self.rows].T
+
+    def _output(self) -> Array:
+        return self._activation(self.ops[-1].output, self.columns_out)
+
+    def _weight(self, op: SimpleNamespace, arena: Array) -> Array:
+        """Weights (units, inputs) of a dense op, gamma (columns,) of batch norm."""
+        if op.kind == "batch_norm":
+            return arena[op.weight : op.weight + op.columns_out]
+        shape = op.columns_out, op.columns_in
+        return arena[op.weight : op.weight + op.columns_out * op.columns_in].reshape(shape)
+
+    def _bias(self, op: SimpleNamespace, arena: Array) -> Array:
+        """Bias of a dense op, beta of batch norm."""
+        return arena[op.bias : op.bias + op.columns_out]
+
+    def _running(self, op: SimpleNamespace) -> Array:
+        return self.state[op.state : op.state + 2 * op.columns_out].reshape(2, op.columns_out)
+
+    # --- the books
+
+    def _booking(self) -> bool:
+        return "light" in self.mode or "full" in self.mode
+
+    def _book(self, index: int, field: str, matrix: Array, *, signal: bool = False) -> None:
+        if self._booking():
+            self.records[field][index] = fold(matrix, full="full" in self.mode, signal=signal)
+
+    def _book_fork(self, op: SimpleNamespace) -> None:
+        """The gradient reaches the input of a block by two ways: their norms and the cosine between them."""
+        skip = self._delta(self.ops[op.partner].d_output, op.columns_in)
+        branch = self._delta(op.d_output, op.columns_in)
+        if self._booking():
+            book = self.records[op.partner : op.partner + 1]
+            book["skip"], book["branch"] = safe_norm(skip), safe_norm(branch)
+            book["cosine"] = dot(skip, branch) / book["skip"] / book["branch"]
+
+    def _book_parameters(self, index: int, op: SimpleNamespace, gradients: Array) -> None:
+        if self._booking() and op.weight >= 0:
+            self._book(index, "weight_gradient", np.atleast_2d(self._weight(op, gradients)))
+            if op.bias >= 0:
+                self.records["bias_gradient"][index] = safe_norm(self._bias(op, gradients))
+            if "full" in self.mode:
+                self.records["weight"][index] = safe_norm(self._weight(op, self.parameters))
+
+    # --- one step
+
+    def _begin(self, X: Array, mode: int) -> None:
+        self.mode = _switches(mode)
+        self.rows = len(X)
+        if self._booking():
+            self.records.view(np.float64)[:] = nan
+        self._activation(0, self.columns_in)[...] = X
+        self._book(-1, "output", X, signal=True)
+
+    def _forward(self, seed: int, step: int, stop: int = -1) -> None:
+        for index, op in enumerate(self.ops if stop < 0 else self.ops[: stop + 1]):
+            x, y = self._activation(op.input, op.columns_in), self._activation(op.output, op.columns_out)
+            if op.kind == "dense":
+                bias = self._bias(op, self.parameters) if op.bias >= 0 else None
+                y[...] = dense_forward(x, self._weight(op, self.parameters), bias)
+            elif op.kind == "activation" and op.activation == "softmax":
+                softmax(x, y)
+            elif op.kind == "activation":
+                y[...], op.slope = ACTIVATIONS[op.activation](x, op.parameter)
+                if "full" in self.mode:
+                    bound = 0.01 * largest_slope(op.activation, op.parameter)
+                    self.records["flat"][index] = count_flat(op.slope, bound)
+            elif op.kind == "batch_norm":
+                op.mean, op.variance, op.inverse = batch_norm_statistics(x, op.eps)
+                if "batch_statistics" not in self.mode:
+                    op.mean, op.variance = self._running(op).copy()
+                    op.inverse = 1 / np.sqrt(op.variance + op.eps)
+                gamma, beta = self._weight(op, self.parameters), self._bias(op, self.parameters)
+                batch_norm_forward(x, op.mean, op.inverse, gamma, beta, y)
+            elif op.kind == "dropout":
+                op.slope = np.empty_like(x)
+                dropout(x, y, op.slope, op.parameter if "drop" in self.mode else 0.0, seed, step, index)
+            elif op.kind == "join":
+                y[...] = self._activation(self.ops[op.partner].input, op.columns_in) + op.parameter * x
+            self._book(index, "output", y, signal=True)
+
+    def _backward(self, d_output: Array) -> None:
+        assert self.gradients is not None
+        self._delta(self.ops[-1].d_output, self.columns_out)[...] = d_output
+        for index, op in reversed(list(enumerate(self.ops))):
+            x, y = self._activation(op.input, op.columns_in), self._activation(op.output, op.columns_out)
+            d_x, d_y = self._delta(op.d_input, op.columns_in), self._delta(op.d_output, op.columns_out)
+            self._book(index, "d_output", d_y)
+            if op.kind == "dense":
+                weight = self._weight(op, self.parameters)
+                d_input, self._weight(op, self.gradients)[...], d_bias = dense_backward(d_y, x, weight)
+                if op.bias >= 0:
+                    self._bias(op, self.gradients)[:] = d_bias
+                d_x[...] = d_input
+            elif op.kind == "activation" and op.activation == "softmax":
+                softmax_backward(y, d_y, d_x)
+            elif op.kind in ("activation", "dropout"):
+                d_x[...] = op.slope * d_y
+            elif op.kind == "batch_norm":
+                d_gamma, d_beta = self._weight(op, self.gradients), self._bias(op, self.gradients)
+                gamma, from_batch = self._weight(op, self.parameters), "batch_statistics" in self.mode
+                batch_norm_backward(d_y, x, op.mean, op.inverse, gamma, d_x, d_gamma, d_beta, from_batch)
+            elif op.kind == "join":
+                d_x[...] = op.parameter * d_y
+            elif op.kind == "fork":
+                self._book_fork(op)
+                d_x += self._delta(self.ops[op.partner].d_output, op.columns_in)
+            if op.d_input > 0 or "input_gradient" in self.mode:
+                self._book(index, "d_input", d_x)
+            self._book_parameters(index, op, self.gradients)
+
+    @np.errstate(all="ignore")
+    def _update(self, hyper: Mapping[str, float], step: int) -> tuple[float, int]:
+        """Norm of all gradients; where it is finite and `mode` says so, new parameters and statistics."""
+        assert self.gradients is not None
+        norm = safe_norm(self.gradients)
+        if not np.isfinite(norm):
+            return norm, NONFINITE
+        if "update" not in self.mode:
+            return norm, DONE
+        before = self.parameters.copy()
+        scale = min(1.0, hyper.get("clip_norm", inf) / norm) if norm > 0 else 1.0
+        if hyper["optimizer"] == kernels.OPTIMIZER_CODES["sgd"]:
+            velocity = self.slots[0] if self.slots else None
+            sgd_update(self.parameters, self.gradients, velocity, hyper, scale, False)
+        else:
+            corrections = 1 - hyper["beta1"] ** step, 1 - hyper["beta2"] ** step
+            m, v = self.slots
+            adam_update(self.parameters, self.gradients, m, v, hyper, scale, *corrections, False)
+        for index, op in enumerate(self.ops):
+            if op.kind == "batch_norm" and "batch_statistics" in self.mode:
+                mean, variance = self._running(op)
+                update_running(mean, variance, op.mean, op.variance, self.rows, op.momentum)
+            if op.weight >= 0 and "full" in self.mode:
+                change = self._weight(op, self.parameters) - self._weight(op, before)
+                self.records["update"][index] = safe_norm(change)
+        return norm, DONE

@@ -1,0 +1,138 @@
+/* The vector vocabulary of the kernels: GCC/Clang vector extensions, no intrinsics, so that one source serves
+ * every instruction set.  setup.py compiles the engine once per instruction set and dtype with
+ *   GRADCORE_REAL_BITS    32 or 64    the dtype of this copy
+ *   GRADCORE_VECTOR_BYTES 16, 32, 64  the width of one register
+ *   GRADCORE_TILE_ROWS                rows of a register tile: as many as the register file holds (matmul.pxd)
+ */
+#ifndef GRADCORE_SIMD_H
+#define GRADCORE_SIMD_H
+
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+#if GRADCORE_REAL_BITS == 32
+typedef float real;
+typedef int32_t word;    /* the integer that shares a real's bits */
+#define REAL_MANTISSA_BITS 23
+#define REAL_EXPONENT_BIAS 127
+#define real_sqrt sqrtf
+#else
+typedef double real;
+typedef int64_t word;
+#define REAL_MANTISSA_BITS 52
+#define REAL_EXPONENT_BIAS 1023
+#define real_sqrt sqrt
+#endif
+
+#define LANES ((int)(GRADCORE_VECTOR_BYTES / sizeof(real)))
+#define TILE (2 * LANES)    /* columns of a panel, units of a tile: two registers (plan.py calls it tile) */
+#define TILE_ROWS GRADCORE_TILE_ROWS
+#define REAL_IS_SINGLE (GRADCORE_REAL_BITS == 32)
+
+#if defined(__FMA__) || defined(__aarch64__)
+#define HAS_FMA 1
+#else
+#define HAS_FMA 0
+#endif
+
+typedef real vec __attribute__((vector_size(GRADCORE_VECTOR_BYTES)));
+typedef word mask __attribute__((vector_size(GRADCORE_VECTOR_BYTES)));   /* integers, or all-ones / all-zeros per lane */
+typedef real vec_unaligned __attribute__((vector_size(GRADCORE_VECTOR_BYTES), aligned(sizeof(real)), may_alias));
+/* the same lanes in double: two halves of a float vector, or one double vector */
+typedef double wide __attribute__((vector_size(GRADCORE_VECTOR_BYTES)));
+typedef float half_float __attribute__((vector_size(GRADCORE_VECTOR_BYTES / 2)));
+
+#define SIMD static inline __attribute__((always_inline))
+
+SIMD vec vload(const real *p) { return *(const vec_unaligned *)p; }
+SIMD void vstore(real *p, vec v) { *(vec_unaligned *)p = v; }
+SIMD vec vsplat(real x) { return x - (vec){0}; }           /* x - 0 keeps -0.0 and NaN */
+SIMD mask vbits(vec v) { return (mask)v; }
+SIMD vec vreal(mask m) { return (vec)m; }
+SIMD mask msplat(word x) { return x - (mask){0}; }
+SIMD vec vselect(mask m, vec yes, vec no) { return (vec)((m & (mask)yes) | (~m & (mask)no)); }
+SIMD mask vless(vec a, vec b) { return a < b; }
+SIMD mask vless_equal(vec a, vec b) { return a <= b; }
+SIMD mask vequal(vec a, vec b) { return a == b; }          /* a == a is false where a is NaN */
+SIMD mask mnot(mask m) { return ~m; }
+SIMD vec vabs(vec v) { return (vec)((mask)v & ~msplat((word)1 << (GRADCORE_REAL_BITS - 1))); }
+SIMD vec vcopysign(vec size, vec sign) {
+    mask s = msplat((word)1 << (GRADCORE_REAL_BITS - 1));
+    return (vec)(((mask)size & ~s) | ((mask)sign & s));
+}
+/* max and min return b where a is NaN */
+SIMD vec vmax(vec a, vec b) { return vselect(a > b, a, b); }
+SIMD vec vmin(vec a, vec b) { return vselect(a < b, a, b); }
+/* one rounding where the machine has FMA, two elsewhere (-ffp-contract=fast) */
+SIMD vec vfma(vec a, vec b, vec c) { return a * b + c; }
+/* 2^n for integers n inside the normal range */
+SIMD vec vpow2(mask n) { return (vec)((n + REAL_EXPONENT_BIAS) << REAL_MANTISSA_BITS); }
+SIMD mask mshift_right(mask n, int bits) { return n >> bits; }
+SIMD real vsum(vec v) { real s = v[0]; for (int i = 1; i < LANES; i++) s += v[i]; return s; }
+SIMD real vlane(vec v, int i) { return v[i]; }
+/* lanes [0, n) of the register keep their bits, the rest become +0.0 */
+SIMD vec vfirst(vec v, int n) {
+    vec r = v;
+    for (int i = 0; i < LANES; i++) if (i >= n) r[i] = 0;
+    return r;
+}
+/* double lanes: for float the low and high half, for double the vector itself and zeros */
+#if REAL_IS_SINGLE
+SIMD wide vwide_low(vec v) { half_float h; memcpy(&h, &v, sizeof h); return __builtin_convertvector(h, wide); }
+SIMD wide vwide_high(vec v) { half_float h; memcpy(&h, (const char *)&v + sizeof h, sizeof h); return __builtin_convertvector(h, wide); }
+SIMD vec vnarrow(wide low, wide high) {
+    half_float l = __builtin_convertvector(low, half_float), h = __builtin_convertvector(high, half_float);
+    vec v;
+    memcpy(&v, &l, sizeof l);
+    memcpy((char *)&v + sizeof l, &h, sizeof h);
+    return v;
+}
+#else
+SIMD wide vwide_low(vec v) { return v; }
+SIMD wide vwide_high(vec v) { (void)v; return (wide){0}; }
+SIMD vec vnarrow(wide low, wide high) { (void)high; return low; }
+#endif
+SIMD wide wsplat(double x) { return x - (wide){0}; }
+SIMD wide wzero(void) { return (wide){0}; }
+SIMD double wlane(wide v, int i) { return v[i]; }
+SIMD double wsum(wide v) {
+    double s = v[0];
+    for (int i = 1; i < (int)(sizeof(wide) / sizeof(double)); i++) s += v[i];
+    return s;
+}
+
+/* Transpose of a LANES x LANES block.  Interleaving register i with register i + LANES/2 is a perfect shuffle of the
+ * lanes' index bits; log2(LANES) of them exchange row and column (Stone, IEEE Trans. Computers C-20, 1971). */
+#if defined(__clang__) || __GNUC__ >= 12
+#define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (mask){__VA_ARGS__})
+#endif
+#if GRADCORE_VECTOR_BYTES * 8 / GRADCORE_REAL_BITS == 2
+#define INTERLEAVE_LOW(a, b) SHUFFLE(a, b, 0, 2)
+#define INTERLEAVE_HIGH(a, b) SHUFFLE(a, b, 1, 3)
+#elif GRADCORE_VECTOR_BYTES * 8 / GRADCORE_REAL_BITS == 4
+#define INTERLEAVE_LOW(a, b) SHUFFLE(a, b, 0, 4, 1, 5)
+#define INTERLEAVE_HIGH(a, b) SHUFFLE(a, b, 2, 6, 3, 7)
+#elif GRADCORE_VECTOR_BYTES * 8 / GRADCORE_REAL_BITS == 8
+#define INTERLEAVE_LOW(a, b) SHUFFLE(a, b, 0, 8, 1, 9, 2, 10, 3, 11)
+#define INTERLEAVE_HIGH(a, b) SHUFFLE(a, b, 4, 12, 5, 13, 6, 14, 7, 15)
+#else
+#define INTERLEAVE_LOW(a, b) SHUFFLE(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23)
+#define INTERLEAVE_HIGH(a, b) SHUFFLE(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31)
+#endif
+SIMD void vtranspose(real *to, int to_step, const real *from, int from_step) {
+    vec a[LANES], b[LANES];
+    for (int i = 0; i < LANES; i++) a[i] = vload(from + i * from_step);
+    for (int span = 1; span < LANES; span *= 2) {
+        for (int i = 0; i < LANES / 2; i++) {
+            b[2 * i] = INTERLEAVE_LOW(a[i], a[i + LANES / 2]);
+            b[2 * i + 1] = INTERLEAVE_HIGH(a[i], a[i + LANES / 2]);
+        }
+        for (int i = 0; i < LANES; i++) a[i] = b[i];
+    }
+    for (int i = 0; i < LANES; i++) vstore(to + i * to_step, a[i]);
+}
+
+#endif

@@ -1,0 +1,44 @@
+# Scalars and vectors of simd.h.  Only C knows their true types: setup.py compiles the engine once per dtype and
+# instruction set, and to Cython every copy looks the same.
+
+cdef extern from "simd.h" nogil:
+    ctypedef float real
+    ctypedef long word
+    ctypedef float vec
+    ctypedef long mask
+    ctypedef double wide
+    const int LANES                     # reals in one register
+    const int TILE                      # columns of a panel: two registers
+    const int TILE_ROWS                 # rows of a register tile
+    const bint REAL_IS_SINGLE
+    const bint HAS_FMA
+    vec vload(const real *p)
+    void vstore(real *p, vec v)
+    vec vsplat(real x)
+    mask vbits(vec v)
+    vec vreal(mask m)
+    mask msplat(word x)
+    vec vselect(mask m, vec yes, vec no)
+    mask vless(vec a, vec b)
+    mask vless_equal(vec a, vec b)
+    mask vequal(vec a, vec b)
+    mask mnot(mask m)
+    vec vabs(vec v)
+    vec vcopysign(vec size, vec sign)
+    vec vmax(vec a, vec b)
+    vec vmin(vec a, vec b)
+    vec vfma(vec a, vec b, vec c)
+    vec vpow2(mask n)
+    mask mshift_right(mask n, int bits)
+    real vsum(vec v)
+    real vlane(vec v, int i)
+    vec vfirst(vec v, int n)
+    wide vwide_low(vec v)
+    wide vwide_high(vec v)
+    vec vnarrow(wide low, wide high)
+    wide wsplat(double x)
+    wide wzero()
+    double wlane(wide v, int i)
+    double wsum(wide v)
+    real real_sqrt(real x)
+    void vtranspose(real *to, int to_step, const real *source, int from_step)

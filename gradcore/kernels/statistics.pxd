@@ -1,0 +1,242 @@
+# What one pass over a matrix finds (struct Fold), panel by panel, and the sums that clipping and optimizers need.
+#
+# The fast pass keeps squares in the matrix's own precision for a block of rows and goes on in double; it hands over
+# to the exact pass where that could overflow, underflow or meet what is not finite.  The exact pass works in double
+# on multiples of a power of two, so that no square leaves the range.
+#
+# signal² = mean over all elements of (x - mean of the column)², from deviations d from the first row:
+# sum d² - (sum d)² / rows, which keeps its digits where all rows are nearly equal (Chan, Golub and LeVeque, 1983).
+from libc.math cimport INFINITY, NAN, fabs, frexp, isfinite, ldexp, sqrt
+
+from .simd cimport (
+    LANES, REAL_IS_SINGLE, TILE, mask, real, vabs, vec, vequal, vfma, vlane, vless, vload, vmax, vmin, vselect,
+    vsplat, vwide_high, vwide_low, wide, wsum, wzero,
+)
+from .types cimport Fold, index
+
+cdef enum:
+    FOLD_BLOCK = 32            # rows summed in the matrix's precision
+
+
+cdef struct FoldPart:          # one panel; sums are of multiples of 2^exponent
+    int exponent
+    double squares
+    double spread              # sum of squared deviations from the columns' means
+    double max_abs
+    double min_abs
+    double zeros
+    double subnormals
+    double infs
+    double nans
+
+
+# ------------------------------------------------------------------ sums in double
+
+
+cdef inline wide widen(vec v) noexcept nogil:
+    # The lanes of v added up in pairs, in double.
+    return vwide_low(v) + vwide_high(v) if REAL_IS_SINGLE else vwide_low(v)
+
+
+cdef inline wide widen_product(vec a, vec b) noexcept nogil:
+    return (vwide_low(a) * vwide_low(b) + vwide_high(a) * vwide_high(b) if REAL_IS_SINGLE
+            else vwide_low(a) * vwide_low(b))
+
+
+cdef inline double sum_squares(const real* x, index n, double* max_abs) noexcept nogil:
+    # NaN and infinity show in the sum; the largest magnitude leaves NaN out.
+    cdef wide even = wzero(), odd = wzero()
+    cdef vec a, b, top = vsplat(0)
+    cdef index i = 0
+    cdef int lane
+    cdef double total, peak = 0.0
+    while i + 2 * LANES <= n:
+        a = vload(x + i)
+        b = vload(x + i + LANES)
+        even = even + widen_product(a, a)
+        odd = odd + widen_product(b, b)
+        top = vmax(vabs(a), vmax(vabs(b), top))
+        i += 2 * LANES
+    total = wsum(even + odd)
+    for lane in range(LANES):
+        if vlane(top, lane) > peak:
+            peak = vlane(top, lane)
+    while i < n:
+        total += <double>x[i] * x[i]
+        if fabs(x[i]) > peak:
+            peak = fabs(x[i])
+        i += 1
+    max_abs[0] = peak
+    return total
+
+
+cdef inline double safe_norm(const real* x, index n) noexcept nogil:
+    # Euclidean norm; squares that could leave the range of double are taken of multiples of a power of two.
+    cdef double peak, total = sum_squares(x, n, &peak), scaled
+    cdef int exponent
+    cdef index i
+    if total != total or peak == INFINITY or peak == 0.0 or 1e-250 < total < 1e250:
+        return sqrt(total)
+    frexp(peak, &exponent)
+    total = 0.0
+    for i in range(n):
+        scaled = ldexp(<double>x[i], -exponent)
+        total += scaled * scaled
+    return ldexp(sqrt(total), exponent)
+
+
+cdef inline double dot(const real* a, const real* b, index n) noexcept nogil:
+    cdef wide sums = wzero()
+    cdef index i = 0
+    cdef double total
+    while i + LANES <= n:
+        sums = sums + widen_product(vload(a + i), vload(b + i))
+        i += LANES
+    total = wsum(sums)
+    while i < n:
+        total += <double>a[i] * b[i]
+        i += 1
+    return total
+
+
+cdef inline index count_flat(const real* slope, index n, real bound) noexcept nogil:
+    # abs(slope) < bound; a NaN is not flat
+    cdef index i, count = 0
+    for i in range(n):
+        count += fabs(slope[i]) < bound
+    return count
+
+
+# ------------------------------------------------------------------ one panel
+
+
+cdef inline FoldPart fold_exact(const real* base, index rows, index columns) noexcept nogil:
+    # Everything, in double; norm and signal become infinite or NaN where an element is, the extremes leave NaN out.
+    cdef FoldPart part
+    cdef double magnitude, x, shift, first, squares
+    cdef double smallest_normal = 1.1754943508222875e-38 if REAL_IS_SINGLE else 2.2250738585072014e-308
+    cdef index r, c
+    part.exponent = 0
+    part.squares = part.spread = part.max_abs = 0.0
+    part.zeros = part.subnormals = part.infs = part.nans = 0.0
+    part.min_abs = INFINITY
+    for r in range(rows):
+        for c in range(columns):
+            magnitude = fabs(<double>base[r * TILE + c])
+            part.max_abs = magnitude if magnitude > part.max_abs else part.max_abs
+            part.min_abs = magnitude if 0.0 < magnitude < part.min_abs else part.min_abs
+            part.zeros += magnitude == 0.0
+            part.subnormals += 0.0 < magnitude < smallest_normal
+            part.infs += magnitude == INFINITY
+            part.nans += magnitude != magnitude
+    if not REAL_IS_SINGLE and 0.0 < part.max_abs < INFINITY and not 1e-120 < part.max_abs < 1e120:
+        frexp(part.max_abs, &part.exponent)
+    for c in range(columns):
+        shift = <double>base[c] if part.exponent == 0 else ldexp(<double>base[c], -part.exponent)
+        first = squares = 0.0
+        for r in range(rows):
+            x = <double>base[r * TILE + c] if part.exponent == 0 else ldexp(<double>base[r * TILE + c], -part.exponent)
+            part.squares += x * x
+            first += x - shift
+            squares += (x - shift) * (x - shift)
+        squares -= first * first / rows
+        part.spread += 0.0 if squares < 0.0 else squares
+    return part
+
+
+cdef inline FoldPart fold_panel(const real* base, index rows, index columns, bint with_signal, bint exact) noexcept nogil:
+    # `columns` true columns; the pads are zeros and count for nothing.
+    cdef FoldPart part
+    cdef vec shift[2]
+    cdef vec squares[2]
+    cdef vec first[2]
+    cdef vec spread[2]
+    cdef vec top = vsplat(0), bottom = vsplat(<real>INFINITY), zeros = vsplat(0), x, d, magnitude
+    cdef vec zero = vsplat(0), one = vsplat(1), infinity = vsplat(<real>INFINITY)
+    cdef mask is_zero
+    cdef double first_total[32]
+    cdef double spread_total[32]
+    cdef double big = 1e17 if REAL_IS_SINGLE else 1e140
+    cdef double small = (1e-9 if with_signal else 1e-16) if REAL_IS_SINGLE else 1e-140
+    cdef double smallest_normal = 1.1754943508222875e-38 if REAL_IS_SINGLE else 2.2250738585072014e-308
+    cdef double deviation
+    cdef index r = 0, end, pads = (TILE - columns) * rows
+    cdef int half, lane
+    if exact or rows == 0:
+        return fold_exact(base, rows, columns)
+    part.exponent = 0
+    part.squares = part.spread = 0.0
+    for lane in range(TILE):
+        first_total[lane] = spread_total[lane] = 0.0
+    for half in range(2):
+        shift[half] = vload(base + half * LANES)
+    while r < rows:
+        end = rows if rows - r < FOLD_BLOCK else r + FOLD_BLOCK
+        for half in range(2):
+            squares[half] = first[half] = spread[half] = zero
+        while r < end:
+            for half in range(2):
+                x = vload(base + r * TILE + half * LANES)
+                squares[half] = vfma(x, x, squares[half])
+                if with_signal:
+                    d = x - shift[half]
+                    first[half] = first[half] + d
+                    spread[half] = vfma(d, d, spread[half])
+                magnitude = vabs(x)
+                is_zero = vequal(x, zero)
+                top = vmax(magnitude, top)
+                bottom = vmin(vselect(is_zero, infinity, magnitude), bottom)
+                zeros = zeros + vselect(is_zero, one, zero)
+            r += 1
+        part.squares += wsum(widen(squares[0]) + widen(squares[1]))
+        if with_signal:
+            for half in range(2):
+                for lane in range(LANES):
+                    first_total[half * LANES + lane] += vlane(first[half], lane)
+                    spread_total[half * LANES + lane] += vlane(spread[half], lane)
+    part.max_abs = part.zeros = 0.0
+    part.min_abs = INFINITY
+    for lane in range(LANES):
+        part.max_abs = vlane(top, lane) if vlane(top, lane) > part.max_abs else part.max_abs
+        part.min_abs = vlane(bottom, lane) if vlane(bottom, lane) < part.min_abs else part.min_abs
+        part.zeros += vlane(zeros, lane)
+    if (not isfinite(part.squares) or not part.max_abs < big or 0.0 < part.max_abs < small
+            or part.min_abs < smallest_normal):
+        return fold_exact(base, rows, columns)
+    part.zeros -= pads
+    part.subnormals = part.infs = part.nans = 0.0
+    if with_signal:
+        for lane in range(TILE):
+            deviation = spread_total[lane] - first_total[lane] * first_total[lane] / rows
+            part.spread += deviation if deviation > 0.0 else 0.0
+    return part
+
+
+cdef inline Fold fold_finish(const FoldPart* parts, index panels, index rows, index columns, bint with_signal) noexcept nogil:
+    # Panels are added in order, so that the bits do not depend on who folded which.
+    cdef Fold fold
+    cdef int exponent = -10000, step
+    cdef double squares = 0.0, spread = 0.0
+    cdef index p
+    fold.max_abs = fold.zeros = fold.subnormals = fold.infs = fold.nans = 0.0
+    fold.min_abs = INFINITY
+    for p in range(panels):
+        if parts[p].max_abs > 0.0 and parts[p].exponent > exponent:
+            exponent = parts[p].exponent
+        fold.max_abs = parts[p].max_abs if parts[p].max_abs > fold.max_abs else fold.max_abs
+        fold.min_abs = parts[p].min_abs if parts[p].min_abs < fold.min_abs else fold.min_abs
+        fold.zeros += parts[p].zeros
+        fold.subnormals += parts[p].subnormals
+        fold.infs += parts[p].infs
+        fold.nans += parts[p].nans
+    if exponent == -10000:
+        exponent = 0
+    for p in range(panels):
+        step = 2 * (parts[p].exponent - exponent)
+        squares += parts[p].squares if step == 0 else ldexp(parts[p].squares, step)
+        spread += parts[p].spread if step == 0 else ldexp(parts[p].spread, step)
+    fold.norm = ldexp(sqrt(squares), exponent)
+    fold.signal = ldexp(sqrt(spread / (<double>rows * columns)), exponent) if with_signal and rows > 1 else NAN
+    if fold.min_abs == INFINITY and fold.max_abs == 0.0:
+        fold.min_abs = 0.0
+    return fold

@@ -1,0 +1,110 @@
+# The vocabulary of the compiled half that does not depend on the dtype: the op table, the books, the switches.
+# Everything above (compiler.py, plan.py, ledger.py) reads these names through door.pyx, so they cannot drift.
+from libc.stdint cimport int64_t
+
+ctypedef Py_ssize_t index
+
+cdef enum OpKind:
+    DENSE = 0
+    ACTIVATION = 1
+    BATCH_NORM = 2
+    DROPOUT = 3
+    FORK = 4           # where a residual block begins: its input feeds both the branch and the join
+    JOIN = 5           # where it ends: output = input of the block + scale * end of the branch
+
+cdef enum ActivationCode:
+    IDENTITY = 0
+    SIGMOID = 1
+    TANH = 2
+    RELU = 3
+    LEAKY_RELU = 4
+    SELU = 5
+    ELU = 6
+    GELU = 7
+    EXPONENTIAL = 8
+    SOFTMAX = 9        # over a row, not element by element: only as a layer
+
+cdef enum LossCode:
+    CROSS_ENTROPY = 0          # softmax with cross-entropy, from logits; class indices
+    BINARY_CROSS_ENTROPY = 1   # from logits; targets in [0, 1]
+    MEAN_SQUARED_ERROR = 2
+    NO_LOSS = 3                # the caller hands dL/d(output) in (the stepper's two-part form)
+
+cdef enum OptimizerCode:
+    SGD = 0
+    ADAM = 1
+    ADAMW = 2
+
+# Switches of one run (a sum of powers of two)
+cdef enum Mode:
+    BATCH_STATISTICS = 1       # batch norm normalises by this batch, not by the running statistics
+    DROP = 2                   # dropout drops
+    UPDATE = 4                 # clip, optimizer, running statistics
+    LIGHT = 8                  # fill the light ledger
+    FULL = 16                  # fill the full ledger
+    INPUT_GRADIENT = 32        # also dL/d(input of the network)
+
+cdef enum Status:
+    DONE = 0
+    NONFINITE = 1              # the gradient of this step was not finite; the step was not applied
+
+# A matrix (rows, columns) is stored in panels of TILE columns; a panel is its rows one after the other, TILE
+# reals each.  The pad columns of the last panel hold zeros, always: whoever writes the last panel clears them.
+# Activations and deltas: a slot is named by the panel columns before it, so its first real lies at
+# slot * capacity and its panels are capacity * TILE reals apart, whatever the size of this batch.
+# Parameters and gradients: a slot is an offset in reals; a weight matrix has rows = inputs, columns = units.
+cdef struct Op:
+    int64_t kind
+    int64_t code               # ActivationCode
+    int64_t columns_in         # true columns, without pads
+    int64_t columns_out
+    int64_t input              # slots of activations: where this op reads …
+    int64_t output             # … and writes (an activation after a dense op works in place: output == input)
+    int64_t d_input            # slots of deltas: dL/d(input) … (activation and dropout keep their slope here until
+    int64_t d_output           # … and dL/d(output)              backward multiplies it by dL/d(output))
+    int64_t weight             # parameters: weight matrix; gamma of batch norm; -1: none
+    int64_t bias               # bias; beta; -1: none
+    int64_t transposed         # the same weights transposed (rows = units), for the delta; -1: not needed
+    int64_t state              # batch norm: running mean, then running variance
+    int64_t saved              # batch norm: batch mean, batch variance, 1/sqrt(variance + eps), two rows of scratch
+    int64_t partner            # FORK: index of its JOIN; JOIN: of its FORK; else -1
+    int64_t fused              # dense: 1 when the next op is an activation to be applied panel by panel
+    double parameter           # activation's parameter; rate of dropout; scale of a join
+    double momentum            # batch norm
+    double eps                 # batch norm
+
+# What one pass over a matrix finds (DESIGN: signal, scale, headroom, underflow). Pads are not counted.
+cdef struct Fold:
+    double norm                # Frobenius norm
+    double signal              # rms after subtracting each column's mean over the rows; NaN for one row
+    double max_abs
+    double min_abs             # smallest non-zero magnitude; 0 when there is none
+    double zeros               # counts: NaN when not counted (light ledger without extremes)
+    double subnormals
+    double infs
+    double nans
+
+cdef struct Record:            # the books of one op
+    Fold output                # of the forward pass
+    Fold d_output              # dL/d(output)
+    Fold d_input               # dL/d(input)
+    Fold weight_gradient
+    double bias_gradient       # norm of the bias gradient
+    double weight              # norm of the weights before the step
+    double update              # norm of the weight update of this step; NaN when nothing was applied
+    double flat                # elements whose abs(slope) is below 1 % of the function's largest; NaN when not counted
+    double skip                # JOIN: norms of dL/d(block input) by the skip and by the branch …
+    double branch
+    double cosine              # … and their cosine
+
+cdef struct Hyper:
+    int64_t optimizer          # OptimizerCode
+    double lr
+    double momentum
+    double nesterov            # 0 or 1
+    double beta1
+    double beta2
+    double eps
+    double weight_decay
+    double clip_norm           # inf: off
+    double clip_value          # inf: off
