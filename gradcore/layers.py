@@ -1,0 +1,181 @@
+"""The layers a network is declared with: plain frozen descriptions, checked when they are made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import KW_ONLY, dataclass
+from typing import Any
+
+from gradcore import activations, initializers
+from gradcore.errors import check_finite, check_flag, check_fraction, check_integer, check_positive
+
+Init = str | Callable[..., Any]
+
+
+def _store(layer: object, **checked: object) -> None:
+    vars(layer).update(checked)  # the instances are frozen, so this goes past them
+
+
+@dataclass(frozen=True)
+class Dense:
+    """A fully connected layer, ``z = x Wᵀ + b`` with W of shape (units, inputs).
+
+    Parameters
+    ----------
+    units : int
+        Number of outputs, at least 1.
+    init : str or callable
+        Initial weights, such as ``"he_normal"`` or ``"normal(0.01)"``; ``"auto"`` chooses by the activation
+        that follows (`gradcore.initializers.auto_for`).
+    bias_init : str or callable
+        Initial bias, of shape (units,).
+    use_bias : bool
+        Whether there is a bias.
+
+    Examples
+    --------
+    >>> Dense(64, init="normal(0.01)").units
+    64
+    """
+
+    units: int
+    _: KW_ONLY
+    init: Init = "auto"
+    bias_init: Init = "zeros"
+    use_bias: bool = True
+
+    def __post_init__(self) -> None:
+        _store(self, units=check_integer("units of Dense", self.units))
+        if self.init != "auto":
+            initializers.resolve(self.init)
+        initializers.resolve(self.bias_init)
+        check_flag("use_bias", self.use_bias)
+
+
+@dataclass(frozen=True)
+class Activation:
+    """An activation by name, alias or spec: ``"relu"``, ``"leaky_relu(0.2)"``, ``"softmax"`` (over each row).
+
+    Examples
+    --------
+    >>> Activation("leaky_relu(0.2)").parameter
+    0.2
+    """
+
+    spec: str
+
+    def __post_init__(self) -> None:
+        activations.resolve(self.spec)
+
+    @property
+    def info(self) -> activations.ActivationInfo:
+        """What gradcore knows about the function."""
+        return activations.resolve(self.spec)[0]
+
+    @property
+    def parameter(self) -> float:
+        """Its parameter, such as the negative slope; 0.0 where it has none."""
+        return activations.resolve(self.spec)[1]
+
+
+@dataclass(frozen=True)
+class BatchNorm:
+    """Normalise each column over the batch, then scale by gamma and shift by beta.
+
+    Source: Ioffe & Szegedy, "Batch Normalization" (2015).
+
+    Parameters
+    ----------
+    momentum : float
+        The weight of the *new* value in the running statistics, in (0, 1], as in PyTorch.
+    eps : float
+        Added to the variance, greater than 0.
+
+    Examples
+    --------
+    >>> BatchNorm(momentum=0.01)
+    BatchNorm(momentum=0.01, eps=1e-05)
+    """
+
+    momentum: float = 0.1
+    eps: float = 1e-5
+
+    def __post_init__(self) -> None:
+        momentum = check_positive("momentum of BatchNorm", self.momentum)
+        if momentum > 1:
+            raise ValueError(
+                f"momentum of BatchNorm is the weight of the new value, at most 1, got {momentum}"
+            )
+        _store(self, momentum=momentum, eps=check_positive("eps of BatchNorm", self.eps))
+
+
+@dataclass(frozen=True)
+class Dropout:
+    """In training, set elements to zero with probability `rate` and divide the others by 1 - rate.
+
+    Source: Srivastava, Hinton, Krizhevsky, Sutskever & Salakhutdinov, "Dropout" (2014).
+
+    Examples
+    --------
+    >>> Dropout(0.5)
+    Dropout(rate=0.5)
+    """
+
+    rate: float
+
+    def __post_init__(self) -> None:
+        _store(self, rate=check_fraction("rate of Dropout", self.rate))
+
+
+@dataclass(frozen=True)
+class Residual:
+    """A block whose output is its input plus `scale` times what `layers` make of it (same width).
+
+    Source: He, Zhang, Ren & Sun, "Deep Residual Learning for Image Recognition" (2016).
+
+    Examples
+    --------
+    >>> Residual([Dense(64), "relu"], scale=0.5).layers
+    (Dense(units=64, init='auto', bias_init='zeros', use_bias=True), Activation(spec='relu'))
+    """
+
+    layers: tuple[Layer, ...]
+    scale: float = 1.0
+
+    def __init__(self, layers: Iterable[Layer | str], scale: float = 1.0) -> None:
+        _store(self, layers=as_layers(layers), scale=check_finite("scale of Residual", scale))
+        if not self.layers:
+            raise ValueError("Residual needs at least one layer inside")
+
+
+Layer = Dense | Activation | BatchNorm | Dropout | Residual
+
+
+def as_layers(layers: Iterable[Layer | str]) -> tuple[Layer, ...]:
+    """Turn a list of layers and bare activation names into layers.
+
+    Raises
+    ------
+    TypeError
+        Something in the list is neither; its position is named.
+    ValueError
+        An unknown activation; its position is named.
+
+    Examples
+    --------
+    >>> as_layers([Dense(10), "tanh"])[1]
+    Activation(spec='tanh')
+    """
+    if isinstance(layers, (str, Layer)) or not isinstance(layers, Iterable):
+        raise TypeError(f"layers must be a list such as [Dense(64), 'relu'], got {layers!r}")
+    result: list[Layer] = []
+    for i, layer in enumerate(layers):
+        if isinstance(layer, str):
+            try:
+                layer = Activation(layer)
+            except ValueError as error:
+                raise ValueError(f"layer {i}: {error}") from None
+        elif not isinstance(layer, Layer):
+            raise TypeError(f"layer {i} must be a layer or the name of an activation, got {layer!r}")
+        result.append(layer)
+    return tuple(result)

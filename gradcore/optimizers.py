@@ -1,0 +1,192 @@
+"""Optimizers: frozen sets of hyper-parameters, with PyTorch's formulas and numbers; kernels do the steps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from gradcore import kernels
+from gradcore.errors import check_flag, check_fraction, check_non_negative, check_positive, unknown_name
+from gradcore.spec import parse_spec
+
+
+def _lr(default: float, lr: float | None, learning_rate: float | None) -> float:
+    if lr is not None and learning_rate is not None:
+        raise ValueError(f"lr and learning_rate are two names of one thing, got {lr!r} and {learning_rate!r}")
+    chosen = lr if lr is not None else learning_rate
+    return check_non_negative("lr", default if chosen is None else chosen)
+
+
+class Optimizer:
+    """What all optimizers share.
+
+    Attributes
+    ----------
+    lr : float
+        Learning rate (``learning_rate`` is accepted as well).
+    weight_decay : float
+        Strength of the decay of all parameters.
+    """
+
+    lr: float
+    weight_decay: float
+
+    @property
+    def learning_rate(self) -> float:
+        """The same as `lr`."""
+        return self.lr
+
+    @property
+    def name(self) -> str:
+        """The name it has in strings."""
+        return type(self).__name__.lower()
+
+    @property
+    def n_slots(self) -> int:
+        """Number of arrays it keeps per parameter."""
+        return 2
+
+    def hyper(self) -> dict[str, Any]:
+        """Return the hyper-parameters by the kernels' names."""
+        return {
+            "optimizer": kernels.OPTIMIZER_CODES[self.name],
+            "lr": self.lr,
+            "weight_decay": self.weight_decay,
+        }
+
+
+@dataclass(frozen=True, init=False)
+class SGD(Optimizer):
+    """Stochastic gradient descent with optional (Nesterov) momentum.
+
+    ``g += weight_decay w; v = momentum v + g; w -= lr v`` (Nesterov: ``w -= lr (g + momentum v)``), where the
+    first v is g itself.  Source: Sutskever, Martens, Dahl & Hinton (2013) in PyTorch's form.
+
+    Examples
+    --------
+    >>> SGD(0.1, momentum=0.9)
+    SGD(lr=0.1, momentum=0.9, nesterov=False, weight_decay=0.0)
+    """
+
+    lr: float
+    momentum: float
+    nesterov: bool
+    weight_decay: float
+
+    def __init__(
+        self,
+        lr: float | None = None,
+        momentum: float = 0.0,
+        nesterov: bool = False,
+        weight_decay: float = 0.0,
+        *,
+        learning_rate: float | None = None,
+    ) -> None:
+        vars(self).update(
+            lr=_lr(0.01, lr, learning_rate),
+            momentum=check_fraction("momentum", momentum),
+            nesterov=check_flag("nesterov", nesterov),
+            weight_decay=check_non_negative("weight_decay", weight_decay),
+        )
+        if self.nesterov and self.momentum == 0:
+            raise ValueError("nesterov=True needs a momentum greater than 0")
+
+    @property
+    def n_slots(self) -> int:
+        """Number of arrays it keeps per parameter."""
+        return int(self.momentum > 0)
+
+    def hyper(self) -> dict[str, Any]:
+        """Return the hyper-parameters by the kernels' names."""
+        return super().hyper() | {"momentum": self.momentum, "nesterov": float(self.nesterov)}
+
+
+@dataclass(frozen=True, init=False)
+class Adam(Optimizer):
+    """Adam: steps of about `lr` whatever the size of the gradient, unless `eps` swallows it.
+
+    ``m = β₁ m + (1-β₁) g; v = β₂ v + (1-β₂) g²; w -= lr m̂ / (sqrt(v̂) + eps)`` with bias-corrected m̂ and
+    v̂; weight decay is added to the gradient.  Source: Kingma & Ba (2015), algorithm 1; `eps` is outside the
+    root.
+
+    Examples
+    --------
+    >>> Adam(0.003).betas
+    (0.9, 0.999)
+    """
+
+    lr: float
+    betas: tuple[float, float]
+    eps: float
+    weight_decay: float
+
+    def __init__(
+        self,
+        lr: float | None = None,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        *,
+        learning_rate: float | None = None,
+    ) -> None:
+        if not isinstance(betas, (tuple, list)) or len(betas) != 2:
+            raise ValueError(f"betas must be two numbers, got {betas!r}")
+        vars(self).update(
+            lr=_lr(0.001, lr, learning_rate),
+            betas=(check_fraction("betas[0]", betas[0]), check_fraction("betas[1]", betas[1])),
+            eps=check_positive("eps", eps),
+            weight_decay=check_non_negative("weight_decay", weight_decay),
+        )
+
+    def hyper(self) -> dict[str, Any]:
+        """Return the hyper-parameters by the kernels' names."""
+        return super().hyper() | {"beta1": self.betas[0], "beta2": self.betas[1], "eps": self.eps}
+
+
+@dataclass(frozen=True, init=False)
+class AdamW(Adam):
+    """Adam with weight decay apart from the gradient: ``w -= lr weight_decay w`` before the step.
+
+    Source: Loshchilov & Hutter, "Decoupled Weight Decay Regularization" (2019).
+
+    Examples
+    --------
+    >>> AdamW().weight_decay
+    0.01
+    """
+
+    def __init__(
+        self,
+        lr: float | None = None,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.01,
+        *,
+        learning_rate: float | None = None,
+    ) -> None:
+        super().__init__(lr, betas, eps, weight_decay, learning_rate=learning_rate)
+
+
+REGISTRY: dict[str, type[Optimizer]] = {"sgd": SGD, "adam": Adam, "adamw": AdamW}
+
+
+def resolve(spec: str | Optimizer) -> Optimizer:
+    """Find an optimizer by name or spec; an optimizer is returned as it is.
+
+    Raises
+    ------
+    ValueError
+        Unknown name (the nearest known ones are named), or a hyper-parameter that cannot be.
+
+    Examples
+    --------
+    >>> resolve("sgd(0.1, momentum=0.9)")
+    SGD(lr=0.1, momentum=0.9, nesterov=False, weight_decay=0.0)
+    """
+    if isinstance(spec, Optimizer):
+        return spec
+    parsed = parse_spec(spec)
+    if parsed.name not in REGISTRY:
+        raise unknown_name("optimizer", parsed.name, REGISTRY)
+    bound = parsed.bind(REGISTRY[parsed.name])
+    return REGISTRY[parsed.name](*bound.args, **bound.kwargs)
