@@ -1,0 +1,763 @@
+"""Network: declare, compile, run, fit."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from gradcore import kernels
+from gradcore.compiler import compile_layers
+from gradcore.errors import check_fraction, check_integer, check_number
+from gradcore.gradients import check_gradients
+from gradcore.layers import Activation, BatchNorm, Dense, Dropout, Layer, Residual, as_layers
+from gradcore.losses import Loss
+from gradcore.losses import resolve as resolve_loss
+from gradcore.optimizers import Optimizer
+from gradcore.optimizers import resolve as resolve_optimizer
+from gradcore.parameters import Parameters, untile
+from gradcore.plan import Plan
+from gradcore.scores import labels_of, probabilities_of, scores
+from gradcore.stepper import Stepper
+from gradcore.streams import check_seed
+from gradcore.summary import summary
+from gradcore.training.callbacks import Callback
+from gradcore.training.data import as_inputs, check_rows
+from gradcore.training.history import History
+from gradcore.training.loop import fit
+from gradcore.training.targets import Targets, encode
+
+if TYPE_CHECKING:
+    from gradcore.health.ledger import Ledger, Probe
+
+Array = NDArray[Any]
+
+# Rows that inference works on at a time: so many that the widest activation fills half of a usual L2 cache.
+INFERENCE_VALUES = 1 << 16
+
+# Work of inference between two visits to Python.
+PIECE_FLOP = 1e9
+
+
+class Network:
+    """A dense feed-forward network, compiled to a flat plan of ops.
+
+    Parameters
+    ----------
+    layers : list of layers and activation names
+        `Dense`, `BatchNorm`, `Dropout`, `Residual`, `Activation` or bare names such as ``"relu"``.
+    input_size : int
+        Columns of X.
+    dtype : "float32" or "float64"
+    seed : int, optional
+        Of the initial weights; None draws one from the operating system. It is kept as ``net.seed``.
+
+    Attributes
+    ----------
+    history : History or None
+        Of the last fit.
+    classes_ : ndarray or None
+        After training on labels: the label that each output stands for.
+    plan : Plan
+        What the layers compiled to; ``print(net.plan)`` shows it.
+
+    Raises
+    ------
+    ValueError, TypeError
+        A layer, size, dtype or seed that cannot be.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> net = Network([Dense(8), "tanh", Dense(2)], input_size=3, seed=0)
+    >>> net.forward(np.zeros((4, 3))).shape
+    (4, 2)
+    """
+
+    executor_class: ClassVar[type[Any]] = kernels.Executor
+
+    def __init__(
+        self,
+        layers: Iterable[Layer | str],
+        *,
+        input_size: int,
+        dtype: DTypeLike = "float32",
+        seed: int | None = None,
+    ) -> None:
+        self.layers = as_layers(layers)
+        self.input_size = check_integer("input_size", input_size)
+        self.dtype = np.dtype(dtype)
+        if self.dtype not in (np.float32, np.float64):
+            raise TypeError(f"dtype must be float32 or float64, got {self.dtype}")
+        self.seed = check_seed(seed)
+        self.plan = self._compile(input_gradient=False)
+        self._parameters = Parameters(self.plan)
+        self._parameters.initialise(self.layers, self.seed)
+        self.history: History | None = None
+        self.classes_: Array | None = None
+        self.loss: Loss | None = None
+        self.stop_training = False
+        self._make_transient()
+
+    # -- reading and writing parameters
+
+    @property
+    def parameters(self) -> Array:
+        """The arena of all parameters, in the plan's layout (`get_parameters` gives plain arrays)."""
+        return self._parameters.arena
+
+    @property
+    def state(self) -> Array:
+        """The arena of the running statistics of batch norm."""
+        return self._parameters.state
+
+    @property
+    def output_size(self) -> int:
+        """Columns of the outputs."""
+        return self.plan.columns_out
+
+    def get_parameters(self) -> dict[str, Array]:
+        """Return plain copies of all parameters and running statistics.
+
+        Returns
+        -------
+        dict of str to ndarray
+            ``"0.weight"`` of shape (units, inputs), ``"0.bias"``, ``"1.gamma"``, ``"1.beta"``,
+            ``"1.running_mean"``, ``"1.running_var"``; the number is the position in the list of layers, with dots
+            inside residual blocks (``"2.0.weight"``).
+
+        Examples
+        --------
+        >>> net = Network([Dense(2), "relu", Dense(1)], input_size=3, seed=0)
+        >>> {name: array.shape for name, array in net.get_parameters().items()}
+        {'0.weight': (2, 3), '0.bias': (2,), '2.weight': (1, 2), '2.bias': (1,)}
+        """
+        return self._parameters.get()
+
+    def set_parameters(self, mapping: Mapping[str, ArrayLike]) -> None:
+        """Write parameters by name; names that are not given keep their values.
+
+        Raises
+        ------
+        ValueError, TypeError
+            An unknown name, a wrong shape or dtype: nothing has been written then.
+        RuntimeError
+            Another thread is training this network.
+
+        Examples
+        --------
+        >>> net = Network([Dense(1)], input_size=2, seed=0)
+        >>> net.set_parameters({"0.weight": [[1.0, 2.0]], "0.bias": [3.0]})
+        >>> net.forward([[1.0, 1.0]])
+        array([[6.]], dtype=float32)
+        """
+        arrays = self._parameters.checked(mapping)
+        with self._writing():
+            self._parameters.write(arrays)
+
+    def copy_from_(self, other: Network, tau: float = 1.0) -> None:
+        """Move every parameter and running statistic towards another network's: ``p += tau (other - p)``.
+
+        Parameters
+        ----------
+        other : Network
+            Of the same architecture.
+        tau : float
+            From 0 (nothing) to 1 (a copy, bit for bit).
+
+        Raises
+        ------
+        ValueError
+            Another architecture, or `tau` outside 0 to 1; nothing has been written then.
+        """
+        tau = check_number("tau", tau)
+        if not 0 <= tau <= 1:
+            raise ValueError(f"tau must be from 0 to 1, got {tau}")
+        if not isinstance(other, Network):
+            raise TypeError(f"other must be a Network, got {type(other).__name__}")
+        mine, theirs = self._parameters, other._parameters
+        if {n: s.shape for n, s in mine.slots.items()} != {n: s.shape for n, s in theirs.slots.items()}:
+            raise ValueError("copy_from_ needs a network of the same architecture: the names or shapes of parameters differ")
+        if mine.slots == theirs.slots and self.dtype == other.dtype:
+            with self._writing():
+                for target, source in ((mine.arena, theirs.arena), (mine.state, theirs.state)):
+                    target[...] = source if tau == 1 else target + self.dtype.type(tau) * (source - target)
+            return
+        new, old = theirs.get(), mine.get()
+        self.set_parameters({n: new[n] if tau == 1 else old[n] + tau * (new[n] - old[n]) for n in new})
+
+    # -- running
+
+    def forward(self, X: ArrayLike) -> Array:
+        """Return the raw outputs (logits) in inference mode: running statistics, no dropout.
+
+        Parameters
+        ----------
+        X : array_like, shape (rows, input_size)
+            Any number of rows; NaN and infinity are carried through, row by row.
+
+        Returns
+        -------
+        ndarray, shape (rows, output_size)
+
+        Examples
+        --------
+        >>> mlp([3, 8, 2], seed=0).forward([[0.0, 0.0, 0.0]])
+        array([[0., 0.]], dtype=float32)
+        """
+        return self._forward(as_inputs(X, self.input_size, self.dtype, finite=False))
+
+    def predict(self, X: ArrayLike) -> Array:
+        """Return labels after training on labels, else the raw outputs.
+
+        Returns
+        -------
+        ndarray
+            Shape (rows,) for labels and for networks of one output, else (rows, output_size).
+
+        Raises
+        ------
+        ValueError
+            NaN or infinity in X (row and column are named), or the wrong number of columns.
+        """
+        outputs = self._forward(as_inputs(X, self.input_size, self.dtype))
+        return labels_of(outputs, self.loss, self.classes_)
+
+    def predict_proba(self, X: ArrayLike) -> Array:
+        """Return the probability of each class.
+
+        Returns
+        -------
+        ndarray, shape (rows, classes)
+            Two columns for a network of one output; each row sums to 1. After training with binary_cross_entropy on
+            several outputs: the probability of each output, shape (rows, output_size).
+
+        Raises
+        ------
+        ValueError
+            The network was trained towards numbers, or X is not fit for `predict`.
+        """
+        outputs = self._forward(as_inputs(X, self.input_size, self.dtype))
+        return probabilities_of(outputs, self.loss, self._last_activation())
+
+    def evaluate(self, X: ArrayLike, y: ArrayLike, *, loss: str = "auto") -> dict[str, float]:
+        """Return the loss on data and how good that is, in inference mode.
+
+        Parameters
+        ----------
+        X, y : array_like
+            As for `fit`.
+        loss : str
+            ``"auto"``: that of the last fit, else by y.
+
+        Returns
+        -------
+        dict
+            ``"loss"`` and, by the kind of loss, ``"accuracy"`` (share of right labels) or ``"r2"`` (coefficient of
+            determination, the mean over the outputs).
+        """
+        X = as_inputs(X, self.input_size, self.dtype)
+        targets = self._encode(y, self.loss if loss == "auto" and self.loss is not None else loss, known=True)
+        check_rows(X, targets.values)
+        return scores(self._forward(X), targets)
+
+    def loss_and_gradients(self, X: ArrayLike, y: ArrayLike, *, loss: str = "auto") -> tuple[float, dict[str, Array]]:
+        """Return the loss of one batch and its gradient for every parameter; nothing changes.
+
+        In training mode (batch norm by this batch) but without dropout.
+
+        Returns
+        -------
+        loss : float
+        gradients : dict of str to ndarray
+            Named and shaped as the parameters.
+
+        Examples
+        --------
+        >>> net = Network([Dense(1, init="ones")], input_size=2, seed=0)
+        >>> loss, gradients = net.loss_and_gradients([[1.0, 2.0]], [2.0])
+        >>> loss, gradients["0.weight"]
+        (1.0, array([[2., 4.]], dtype=float32))
+        """
+        X = as_inputs(X, self.input_size, self.dtype)
+        targets = self._encode(y, loss)
+        check_rows(X, targets.values)
+        executor = self.executor(len(X), loss=targets.loss)
+        executor.bind(X, targets.values)
+        mode = kernels.MODES["batch_statistics"]
+        value = executor.observe(np.arange(len(X)), mode=mode, seed=0, step=1)
+        return float(value), self._parameters.gradients(executor.gradients)
+
+    def input_gradients(self, X: ArrayLike, output_grad: ArrayLike) -> Array:
+        """Return dL/dX for a given dL/d(output), in inference mode (rows do not depend on each other).
+
+        Parameters
+        ----------
+        X : array_like, shape (rows, input_size)
+        output_grad : array_like, shape (rows, output_size)
+
+        Returns
+        -------
+        ndarray, shape (rows, input_size)
+
+        Examples
+        --------
+        >>> net = Network([Dense(1, init="ones")], input_size=2, seed=0)
+        >>> net.input_gradients([[5.0, 6.0]], [[3.0]])
+        array([[3., 3.]], dtype=float32)
+        """
+        X = as_inputs(X, self.input_size, self.dtype, finite=False)
+        d_output = as_inputs(output_grad, self.output_size, self.dtype, name="output_grad", finite=False)
+        if len(X) != len(d_output):
+            raise ValueError(f"X has {len(X)} rows and output_grad has {len(d_output)}")
+        capacity = min(len(X), self._chunk)
+        result = np.empty(X.shape, self.dtype)
+        if not capacity:
+            return result
+        executor = self.executor(capacity, input_gradient=True)
+        mode, hyper = kernels.MODES["input_gradient"], resolve_optimizer("sgd").hyper()
+        for first in range(0, len(X), capacity):
+            rows = slice(first, min(first + capacity, len(X)))
+            outputs = np.empty((rows.stop - first, self.output_size), self.dtype)
+            executor.forward_batch(X[rows], outputs, mode=mode, seed=0, step=1)
+            executor.backward_batch(np.ascontiguousarray(d_output[rows]), mode=mode, hyper=hyper, seed=0, step=1)
+            d_input = untile(executor.deltas, 0, capacity, self.input_size, self.plan.tile)
+            result[rows] = d_input[: len(outputs)]
+        return result
+
+    def check_gradients(self, X: ArrayLike, y: ArrayLike, *, loss: str = "auto", seed: int = 0) -> float:
+        """Compare the gradients with differences of the loss: `gradcore.check_gradients` on this network."""
+        return check_gradients(self, X, y, loss=loss, seed=seed)
+
+    # -- training
+
+    def fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        *,
+        loss: str = "auto",
+        optimizer: str | Optimizer = "adam",
+        epochs: int = 10,
+        batch_size: int = 32,
+        validation_data: tuple[ArrayLike, ArrayLike] | None = None,
+        validation_fraction: float = 0.0,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
+        shuffle: bool = True,
+        callbacks: Sequence[Callback] = (),
+        probe: Probe | None = None,
+        on_fault: Literal["warn", "ignore", "stop", "raise"] | Callable[[Any], Any] = "warn",
+        progress: Literal["auto"] | bool = "auto",
+        threads: int | Literal["auto"] = "auto",
+        seed: int | None = None,
+    ) -> History:
+        """Train.
+
+        Parameters
+        ----------
+        X : array_like, shape (rows, input_size)
+        y : array_like, shape (rows,), (rows, 1) or (rows, output_size)
+            Labels of any kind, or numbers.
+        loss : str
+            ``"cross_entropy"``, ``"binary_cross_entropy"``, ``"mse"``; ``"auto"``: integers, booleans and text mean
+            cross_entropy (binary for a network of one output), floats mse.
+        optimizer : str or Optimizer
+            Such as ``"sgd(0.1, momentum=0.9)"`` or ``Adam(0.003)``.
+        epochs, batch_size : int
+            A batch larger than the data means all of it. The last batch of an epoch is smaller where the rows do not
+            divide; with batch norm a last batch of a single row is merged into the one before.
+        validation_data : (X, y), optional
+            Evaluated after every epoch.
+        validation_fraction : float
+            Hold out this share of the rows instead, drawn by the seed.
+        clip_norm, clip_value : float, optional
+            Bound of the gradient's norm, of its elements.
+        shuffle : bool
+            Visit the rows in another order every epoch; that order comes from (seed, epoch).
+        callbacks : sequence of Callback
+        probe : Probe, optional
+            Keep ledgers in ``history.ledgers``.
+        on_fault : {"warn", "ignore", "stop", "raise"} or callable
+            A step whose gradient is not finite is never applied. Then: warn once (naming step, op and pass) and go
+            on; go on silently; end the training; raise `FaultError`; or call ``on_fault(fault)``, which ends the
+            training by returning "stop". ``"warn"`` also ends it after an epoch in which no step could be applied.
+        progress : bool or "auto"
+            A progress bar on stderr; "auto": on a terminal, once half a second has passed.
+        threads : int or "auto"
+            The same bits on any number. "auto": `gradcore.set_threads`, else by the work of one step.
+        seed : int, optional
+            Of the order of rows, dropout and the held-out rows; None draws one. It is recorded in the history.
+
+        Returns
+        -------
+        History
+            Also kept as ``net.history``, from the start: after Ctrl-C it holds the epochs that were completed, and the
+            weights are those of the last completed step.
+
+        Raises
+        ------
+        ValueError, TypeError
+            Data or settings that cannot be (NaN and infinity are named by row and column); nothing has changed then.
+        FaultError
+            With ``on_fault="raise"``.
+        RuntimeError
+            The network is being trained already.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> X = np.linspace(-1, 1, 64)[:, None]
+        >>> net = mlp([1, 16, 1], activation="tanh", seed=0)
+        >>> history = net.fit(X, X[:, 0] ** 2, epochs=30, optimizer="adam(0.01)", seed=0)
+        >>> history.loss_name, history.history["loss"][-1] < 0.05
+        ('mse', True)
+        """
+        return fit(
+            self,
+            X,
+            y,
+            loss=loss,
+            optimizer=optimizer,
+            epochs=epochs,
+            batch_size=batch_size,
+            validation_data=validation_data,
+            validation_fraction=validation_fraction,
+            clip_norm=clip_norm,
+            clip_value=clip_value,
+            shuffle=shuffle,
+            callbacks=callbacks,
+            probe=probe,
+            on_fault=on_fault,
+            progress=progress,
+            threads=threads,
+            seed=seed,
+        )
+
+    def stepper(
+        self,
+        *,
+        batch_size: int,
+        loss: str = "auto",
+        optimizer: str | Optimizer = "adam",
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
+        probe: Probe | None = None,
+        threads: int | Literal["auto"] = "auto",
+        seed: int | None = None,
+    ) -> Stepper:
+        """Return an object that makes single training steps, for loops of your own.
+
+        Parameters
+        ----------
+        batch_size : int
+            The most rows of a step.
+        loss, optimizer, clip_norm, clip_value, probe, threads, seed
+            As for `fit`.
+
+        Examples
+        --------
+        >>> net = mlp([2, 8, 1], activation="tanh", seed=0)
+        >>> with net.stepper(batch_size=4, optimizer="adam(0.01)", seed=0) as step:
+        ...     losses = [step([[0.0, 1.0], [1.0, 0.0]], [0.5, -0.5]) for _ in range(100)]
+        >>> losses[-1] < losses[0]
+        True
+        """
+        return Stepper(
+            self,
+            batch_size=batch_size,
+            loss=loss,
+            optimizer=optimizer,
+            clip_norm=clip_norm,
+            clip_value=clip_value,
+            probe=probe,
+            threads=threads,
+            seed=seed,
+        )
+
+    # -- describing and copying
+
+    def summary(self, batch_size: int = 32) -> str:
+        """Return a table of the layers: shapes, numbers of parameters, memory.
+
+        Parameters
+        ----------
+        batch_size : int
+            For which the memory of training is told.
+
+        Examples
+        --------
+        >>> print(mlp([64, 32, 10], seed=0).summary())  # doctest: +ELLIPSIS
+        op ... parameters
+        """
+        return summary(self.plan, check_integer("batch_size", batch_size))
+
+    def ledger(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        *,
+        loss: str = "auto",
+        level: Literal["light", "full"] = "full",
+        seed: int = 0,
+        rows: ArrayLike | None = None,
+    ) -> Ledger:
+        """Return the books of one batch in training mode, dropout included; nothing changes.
+
+        Parameters
+        ----------
+        X, y : array_like
+            As for `fit`.
+        level : "full" or "light"
+        seed : int
+            Of dropout.
+        rows : array_like of int, optional
+            Which rows make the batch; None: all.
+        """
+        from gradcore.health.ledger import Ledger
+
+        if level not in ("light", "full"):
+            raise ValueError(f"level must be 'light' or 'full', got {level!r}")
+        X = as_inputs(X, self.input_size, self.dtype)
+        targets = self._encode(y, loss)
+        check_rows(X, targets.values)
+        chosen = np.arange(len(X)) if rows is None else np.asarray(rows, np.int64)
+        if chosen.ndim != 1 or not chosen.size or chosen.min() < 0 or chosen.max() >= len(X):
+            raise ValueError(f"rows must be indices from 0 to {len(X) - 1}, at least one")
+        executor = self.executor(len(chosen), loss=targets.loss)
+        executor.bind(X, targets.values)
+        mode = kernels.MODES["batch_statistics"] | kernels.MODES["drop"] | kernels.MODES[level]
+        value = executor.observe(chosen, mode=mode, seed=check_seed(seed), step=1)
+        return Ledger(self.plan, executor.records, float(value), level=level, rows=len(chosen))
+
+    def copy(self, seed: int | None = None) -> Network:
+        """Return an independent network of the same architecture.
+
+        Parameters
+        ----------
+        seed : int, optional
+            None: with the same parameters. Given: with new initial weights from this seed.
+        """
+        other = type(self)(self.layers, input_size=self.input_size, dtype=self.dtype, seed=self.seed if seed is None else seed)
+        if seed is None:
+            other.copy_from_(self)
+            other.loss, other.classes_ = self.loss, self.classes_
+        return other
+
+    def rebuilt(self, layers: Iterable[Layer | str], *, dtype: DTypeLike | None = None) -> Network:
+        """Return a new network of other layers, with this one's input size, dtype (unless given) and seed."""
+        return type(self)(layers, input_size=self.input_size, dtype=dtype or self.dtype, seed=self.seed)
+
+    def __repr__(self) -> str:
+        count = sum(s.rows * s.columns for s in self._parameters.slots.values() if not s.is_state)
+        return f"Network({self.input_size} → {self.output_size}, {len(self.plan.table)} ops, {count:,} parameters, {self.dtype})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        # plain arrays: the tiled layout differs between machines
+        kept = ("layers", "input_size", "dtype", "seed", "classes_", "loss", "history")
+        return {name: getattr(self, name) for name in kept} | {"parameters": self.get_parameters()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        parameters = state.pop("parameters")
+        self.__dict__.update(state)
+        self.plan = self._compile(input_gradient=False)
+        self._parameters = Parameters(self.plan)
+        self._parameters.write(parameters)
+        self.stop_training = False
+        self._make_transient()
+
+    # -- inside: executors, locks
+
+    def executor(
+        self,
+        capacity: int,
+        *,
+        loss: Loss | str | None = None,
+        optimizer: Optimizer | str | None = None,
+        threads: int = 1,
+        input_gradient: bool = False,
+    ) -> Any:
+        """Return an Executor of the kernels over this network's parameters, with a workspace of its own.
+
+        Parameters
+        ----------
+        capacity : int
+            The most rows of a batch.
+        loss : Loss or str, optional
+            None: the caller hands dL/d(output) in.
+        optimizer : Optimizer or str, optional
+            None: no slots for one.
+        threads : int
+        input_gradient : bool
+            Whether dL/dX can be asked for.
+        """
+        plan = self._plan_with_input_gradient() if input_gradient else self.plan
+        slots = resolve_optimizer(optimizer).n_slots if optimizer is not None else 0
+        executor = self._build(plan, capacity, loss, slots, threads, training=True)
+        executor.transpose_weights()
+        return executor
+
+    def _build(
+        self, plan: Plan, capacity: int, loss: Loss | str | None, slots: int, threads: int, *, training: bool
+    ) -> Any:
+        def zeros(size: int) -> Array:
+            return kernels.aligned_zeros(size, self.dtype)
+
+        chosen = None if loss is None else resolve_loss(loss)
+        return self.executor_class(
+            plan.table,
+            dtype=self.dtype,
+            capacity=capacity,
+            columns_in=plan.columns_in,
+            columns_out=plan.columns_out,
+            parameters=self._parameters.arena,
+            state=self._parameters.state,
+            gradients=zeros(plan.parameter_size) if training else None,
+            slots=tuple(zeros(plan.parameter_size) for _ in range(slots)),
+            transposed=zeros(plan.transposed_size) if training else None,
+            saved=zeros(plan.saved_size) if training else None,
+            activation_columns=plan.activation_columns,
+            delta_columns=plan.delta_columns if training else 0,
+            loss=kernels.LOSS_CODES["no_loss"] if chosen is None else chosen.code,
+            loss_scale=int(chosen is not None and chosen.reduction == "sum"),
+            threads=threads,
+        )
+
+    def _compile(self, *, input_gradient: bool) -> Plan:
+        width = kernels.tile_width(self.dtype) if self.executor_class is kernels.Executor else 1
+        return compile_layers(self.layers, self.input_size, self.dtype, tile=width, input_gradient=input_gradient)
+
+    def _plan_with_input_gradient(self) -> Plan:
+        if self._input_gradient_plan is None:
+            self._input_gradient_plan = self._compile(input_gradient=True)
+        return self._input_gradient_plan
+
+    def _make_transient(self) -> None:
+        """Make what belongs to this process only and is neither copied nor pickled."""
+        self._input_gradient_plan: Plan | None = None
+        self._inference: Any = None
+        self._inference_lock = threading.Lock()
+        self._training_lock = threading.Lock()
+        self._trainer: int | None = None
+        # counts the changes of parameters: an executor that last saw another number refreshes its transposed copy
+        self._version = 0
+
+    @property
+    def _chunk(self) -> int:
+        widest = int(self.plan.table["columns_out"].max(initial=self.input_size))
+        return max(16, min(1024, INFERENCE_VALUES // widest))
+
+    def _forward(self, X: Array) -> Array:
+        out = np.empty((len(X), self.output_size), self.dtype)
+        # one workspace for all callers: threads take turns
+        with self._inference_lock:
+            if self._inference is None:
+                self._inference = self._build(self.plan, self._chunk, None, 0, 1, training=False)
+            # Ctrl-C is heard between two pieces
+            weights = max(1, self.plan.parameter_size)
+            piece = max(self._chunk, int(PIECE_FLOP / (2 * weights)))
+            for first in range(0, len(X), piece):
+                self._inference.forward(X[first : first + piece], out[first : first + piece])
+        return out
+
+    def _encode(self, y: ArrayLike, loss: str | Loss, *, known: bool = False) -> Targets:
+        return encode(
+            y, loss, self.output_size, self.dtype, classes=self.classes_, known=known and self.classes_ is not None
+        )
+
+    def _last_activation(self) -> str | None:
+        last = self.layers[-1]
+        return last.info.name if isinstance(last, Activation) else None
+
+    def _snapshot(self) -> tuple[Array, Array]:
+        return self._parameters.arena.copy(), self._parameters.state.copy()
+
+    def _restore(self, snapshot: tuple[Array, Array]) -> None:
+        with self._writing():
+            self._parameters.arena[...], self._parameters.state[...] = snapshot
+
+    @contextmanager
+    def _training(self) -> Iterator[None]:
+        """Hold the network for training."""
+        if not self._training_lock.acquire(blocking=False):
+            raise RuntimeError(
+                "this network is being trained: wait until that fit or step has ended, or train net.copy()"
+            )
+        self._trainer = threading.get_ident()
+        try:
+            yield
+        finally:
+            self._trainer = None
+            self._training_lock.release()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Hold the parameters for a change from outside; a callback of the running fit may."""
+        if self._trainer == threading.get_ident():
+            self._version += 1
+            yield
+            return
+        with self._training():
+            self._version += 1
+            yield
+
+
+def mlp(
+    sizes: Sequence[int],
+    *,
+    activation: str = "relu",
+    init: str | Callable[..., Any] = "auto",
+    norm: Literal["batch"] | None = None,
+    residual: bool = False,
+    dropout: float = 0.0,
+    dtype: DTypeLike = "float32",
+    seed: int | None = None,
+) -> Network:
+    """Make a multilayer perceptron: dense layers with an activation after each but the last, which is linear.
+
+    Parameters
+    ----------
+    sizes : sequence of int
+        Inputs, hidden units of each layer, outputs.
+    activation : str
+        After every hidden layer.
+    init : str or callable
+        Initial weights of all dense layers.
+    norm : "batch" or None
+        Batch norm between every hidden dense layer and its activation.
+    residual : bool
+        Put every hidden layer whose input is as wide as its output into a residual block of its own (dense, norm,
+        activation, dropout: ``x + f(x)``); the others stay as they are.
+    dropout : float
+        Rate of the dropout after every hidden activation.
+    dtype, seed
+        As for `Network`.
+
+    Examples
+    --------
+    >>> mlp([64, 128, 128, 10], seed=0)
+    Network(64 → 10, 5 ops, 26,122 parameters, float32)
+    """
+    if isinstance(sizes, str) or not isinstance(sizes, Iterable):
+        raise TypeError(f"sizes must be a list such as [64, 128, 10], got {sizes!r}")
+    widths = [check_integer(f"sizes[{i}]", size) for i, size in enumerate(sizes)]
+    if len(widths) < 2:
+        raise ValueError(f"sizes needs at least the inputs and the outputs, got {widths}")
+    if norm not in (None, "batch"):
+        raise ValueError(f"norm must be 'batch' or None, got {norm!r}")
+    rate = check_fraction("dropout", dropout)
+    layers: list[Layer] = []
+    for inputs, units in zip(widths[:-2], widths[1:-1], strict=True):
+        block: list[Layer] = [Dense(units, init=init)]
+        if norm == "batch":
+            block.append(BatchNorm())
+        block.append(Activation(activation))
+        if rate:
+            block.append(Dropout(rate))
+        layers += [Residual(block)] if residual and inputs == units else block
+    layers.append(Dense(widths[-1], init=init))
+    return Network(layers, input_size=widths[0], dtype=dtype, seed=seed)

@@ -1,0 +1,67 @@
+"""From raw outputs to answers: labels, probabilities, and how good they are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gradcore import activations, losses
+from gradcore.losses import Loss
+from gradcore.softmax import softmax
+from gradcore.training.targets import Targets
+
+Array = NDArray[Any]
+
+
+def labels_of(outputs: Array, loss: Loss | None, classes: Array | None) -> Array:
+    """Return the label that each row of outputs stands for; without a loss of labels the outputs themselves."""
+    if loss is None or not loss.classification:
+        return outputs[:, 0] if outputs.shape[1] == 1 else outputs
+    if loss.name == "cross_entropy":
+        codes = outputs.argmax(axis=1)
+        return codes if classes is None else classes[codes]
+    above = (outputs > 0).astype(np.int64)
+    above = above[:, 0] if outputs.shape[1] == 1 else above
+    return above if classes is None else classes[above]
+
+
+def probabilities_of(outputs: Array, loss: Loss | None, last_activation: str | None) -> Array:
+    """Return the probability of each class; before any training the number of outputs says which loss is meant."""
+    if loss is not None and not loss.classification:
+        raise ValueError(f"this network was trained towards numbers ({loss.name}): it has no classes; use predict")
+    binary = outputs.shape[1] == 1 if loss is None else loss.name == "binary_cross_entropy"
+    if not binary:
+        return outputs if last_activation == "softmax" else softmax(outputs)
+    ones = outputs if last_activation == "sigmoid" and loss is None else activations.sigmoid(outputs)
+    return np.concatenate([1 - ones, ones], axis=1) if outputs.shape[1] == 1 else ones
+
+
+def scores(outputs: Array, targets: Targets) -> dict[str, float]:
+    """Return the loss and the accuracy (labels) or the coefficient of determination (numbers)."""
+    loss, y = targets.loss, targets.values
+    function = {"cross_entropy": losses.cross_entropy, "binary_cross_entropy": losses.binary_cross_entropy, "mse": losses.mse}
+    result = {"loss": float(function[loss.name](outputs, y, reduction=loss.reduction))}
+    if loss.name == "cross_entropy":
+        result["accuracy"] = float(np.mean(outputs.argmax(axis=1) == y))
+    elif loss.name == "binary_cross_entropy":
+        result["accuracy"] = float(np.mean((outputs > 0) == (y > 0.5)))
+    else:
+        result["r2"] = _determination(outputs, y)
+    return result
+
+
+def score_name(loss: Loss) -> str:
+    """Return the name of the score that goes with a loss."""
+    return "accuracy" if loss.classification else "r2"
+
+
+def _determination(outputs: Array, y: Array) -> float:
+    """Mean over the outputs of 1 - residual / total; a constant target counts 1 if met exactly, else 0."""
+    truth = y.astype(np.float64)
+    with np.errstate(over="ignore", invalid="ignore"):
+        residual = np.square(truth - outputs).sum(axis=0)
+        total = np.square(truth - truth.mean(axis=0)).sum(axis=0)
+        ratio = np.divide(residual, total, out=np.where(residual > 0, 1.0, residual), where=total > 0)
+    return float(np.mean(1 - ratio))

@@ -1,0 +1,314 @@
+"""Stepper: single training steps for loops of your own, with as little as possible around the compiled step."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from gradcore import kernels
+from gradcore.errors import GradcoreWarning
+from gradcore.health.ledger import Ledger
+from gradcore.losses import Loss
+from gradcore.losses import resolve as resolve_loss
+from gradcore.optimizers import Optimizer
+from gradcore.threads import resolve_threads
+from gradcore.training.data import as_inputs, check_rows
+from gradcore.training.faults import NonFinite, locate_nonfinite
+from gradcore.training.loop import check_batch_norm, has_batch_norm, product_flop
+from gradcore.training.settings import step_settings
+from gradcore.training.targets import encode
+
+if TYPE_CHECKING:
+    from gradcore.health.ledger import Probe
+    from gradcore.network import Network
+
+Array = NDArray[Any]
+
+
+class Stepper:
+    """Makes training steps on a network; see `Network.stepper`.
+
+    ``stepper(X, y)`` is one step and returns its loss. For a loss of your own: ``outputs = stepper.forward(X)``, then
+    ``stepper.backward(output_grad)`` with any dL/d(output) updates the network.
+
+    X and y in the network's dtype (y of labels: int64 class indices) go to the kernels as they are. NaN in them is not
+    looked for: it makes a gradient that is not finite, and such a step is not applied.
+
+    Attributes
+    ----------
+    steps : int
+        Number of applied steps.
+    faults : list of NonFinite
+        The first step that was not applied, located. It is also warned of, once.
+    seed : int
+        Of dropout.
+    """
+
+    def __init__(
+        self,
+        net: Network,
+        *,
+        batch_size: int,
+        loss: str = "auto",
+        optimizer: str | Optimizer = "adam",
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
+        probe: Probe | None = None,
+        threads: int | Literal["auto"] = "auto",
+        seed: int | None = None,
+    ) -> None:
+        settings = step_settings(optimizer, batch_size, clip_norm, clip_value, probe, seed)
+        self._net, self._settings = net, settings
+        self._threads = resolve_threads(threads, product_flop(net, settings.batch_size))
+        self._lock: threading.Lock = net._training_lock
+        self._dtype, self._columns = net.dtype, net.input_size
+        self._hyper, self.seed = settings.hyper, settings.seed
+        self._mode = kernels.MODES["batch_statistics"] | kernels.MODES["drop"] | kernels.MODES["update"]
+        self._needs_two = has_batch_norm(net)
+        self._order = np.arange(settings.batch_size)
+        self._value, self._norm = np.zeros(1), np.zeros(1)
+        self.steps = 0
+        self.faults: list[NonFinite] = []
+        self._seen = 0
+        self._pending: Array | None = None
+        self._pending_mode = 0
+        self._ledger: Ledger | None = None
+        self._loss: Loss | None = None
+        self._direct = False    # whether y may go to the kernels as it is
+        self._target_dtype, self._target_ndim = self._dtype, 2
+        self._executor: Any = None
+        self._version = -1
+        self._closed = False
+        if loss != "auto":
+            self._build(resolve_loss(loss))
+
+    def __call__(self, X: ArrayLike, y: ArrayLike) -> float:
+        """Make one training step and return the loss of this batch before it.
+
+        Parameters
+        ----------
+        X : array_like, shape (rows, input_size), at most `batch_size` rows
+        y : array_like
+            Class indices from 0 for cross_entropy; else numbers, shape (rows, output_size).
+
+        Returns
+        -------
+        float
+            Not finite where the step was not applied.
+
+        Raises
+        ------
+        ValueError, TypeError
+            Data that do not fit; nothing has changed then.
+        RuntimeError
+            Closed, or the network is being trained by somebody else.
+        """
+        if type(X) is not np.ndarray or X.dtype != self._dtype:
+            X = as_inputs(X, self._columns, self._dtype, finite=False)
+        if not self._direct or type(y) is not np.ndarray or y.dtype != self._target_dtype or y.ndim != self._target_ndim:
+            y = self._targets(y)
+        rows = len(X)
+        if rows != len(y) or not 0 < rows <= self._settings.batch_size:
+            self._refuse(X, y)
+        if rows == 1 and self._needs_two:
+            check_batch_norm(self._net, rows)
+        mode = self._mode if self._settings.probe is None else self._mode | self._probe_mode()
+        if not self._lock.acquire(False):
+            raise RuntimeError("this network is being trained by somebody else; train net.copy()")
+        try:
+            if self._version != self._net._version:
+                self._refresh()
+            executor = self._executor
+            executor.bind(X, y)
+            _, status = executor.train(
+                self._order, 0, rows, rows, mode=mode, hyper=self._hyper, seed=self.seed, step=self.steps + 1,
+                losses=self._value, norms=self._norm,
+            )  # fmt: skip
+            self._pending = None
+            self._version = self._net._version = self._net._version + 1
+        finally:
+            self._lock.release()
+        loss = self._value.item()
+        self._seen += 1
+        if mode != self._mode:
+            self._keep_ledger(loss, rows)
+        if status:
+            self._fault(rows)
+        else:
+            self.steps += 1
+        return loss
+
+    def forward(self, X: ArrayLike) -> Array:
+        """Make the first half of a step: return the outputs of one batch in training mode (dropout, batch statistics).
+
+        Parameters
+        ----------
+        X : array_like, shape (rows, input_size), at most `batch_size` rows
+
+        Returns
+        -------
+        ndarray, shape (rows, output_size)
+        """
+        if type(X) is not np.ndarray or X.dtype != self._dtype:
+            X = as_inputs(X, self._columns, self._dtype, finite=False)
+        rows = len(X)
+        if not 0 < rows <= self._settings.batch_size:
+            self._refuse(X, X)
+        if rows == 1 and self._needs_two:
+            check_batch_norm(self._net, rows)
+        if self._executor is None:
+            self._build(self._loss)
+        mode = self._mode if self._settings.probe is None else self._mode | self._probe_mode()
+        outputs = np.empty((rows, self._net.output_size), self._dtype)
+        with self._net._training():
+            if self._version != self._net._version:
+                self._refresh()
+            self._executor.forward_batch(X, outputs, mode=mode, seed=self.seed, step=self.steps + 1)
+        self._pending, self._pending_mode = X, mode
+        return outputs
+
+    def backward(self, output_grad: ArrayLike) -> float:
+        """Make the second half of a step: from dL/d(output) to the update.
+
+        Parameters
+        ----------
+        output_grad : array_like, shape (rows, output_size)
+            Of the batch that `forward` was called with.
+
+        Returns
+        -------
+        float
+            The gradient's norm before clipping; not finite where the step was not applied.
+
+        Raises
+        ------
+        RuntimeError
+            No `forward` before it, or the parameters have changed in between.
+        """
+        if self._pending is None:
+            raise RuntimeError("call forward before backward, once for each backward")
+        if self._version != self._net._version:
+            self._pending = None
+            raise RuntimeError("the parameters have changed since forward: call forward again")
+        d_output = as_inputs(output_grad, self._net.output_size, self._dtype, name="output_grad", finite=False)
+        rows = len(self._pending)
+        if len(d_output) != rows:
+            raise ValueError(f"output_grad has {len(d_output)} rows, the batch has {rows}")
+        with self._net._training():
+            norm, status = self._executor.backward_batch(
+                np.ascontiguousarray(d_output), mode=self._pending_mode, hyper=self._hyper, seed=self.seed,
+                step=self.steps + 1,
+            )  # fmt: skip
+            X, self._pending = self._pending, None
+            self._version = self._net._version = self._net._version + 1
+        self._seen += 1
+        if self._pending_mode != self._mode:
+            self._keep_ledger(float("nan"), rows)
+        if status:
+            self._executor.bind(X, None)
+            self._fault(rows)
+        else:
+            self.steps += 1
+        return float(norm)
+
+    @property
+    def ledger(self) -> Ledger:
+        """The books of the last probed step.
+
+        Raises
+        ------
+        RuntimeError
+            No step was probed: ``probe=`` was not given, or its first step is still to come.
+        """
+        if self._ledger is None:
+            hint = "no step has been probed yet" if self._settings.probe else "net.stepper(..., probe=Probe()) keeps one"
+            raise RuntimeError(f"there is no ledger: {hint}")
+        return self._ledger
+
+    def close(self) -> None:
+        """Free the workspace and end the threads; the network stays as it is."""
+        self._closed, self._executor, self._pending, self._version = True, None, None, -1
+
+    def __enter__(self) -> Stepper:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # -- off the hot path
+
+    def _targets(self, y: ArrayLike) -> Array:
+        """Convert targets; the first ones choose the loss where that is "auto"."""
+        chosen: Loss | str = "auto" if self._loss is None else self._loss
+        net = self._net
+        known = self._loss is not None and net.classes_ is not None
+        targets = encode(y, chosen, net.output_size, self._dtype, classes=net.classes_, known=known)
+        if self._loss is None:
+            self._build(targets.loss)
+        if targets.classes is not None and net.classes_ is not targets.classes:
+            net.classes_ = targets.classes
+            self._direct = self._takes_indices()
+        return targets.values
+
+    def _takes_indices(self) -> bool:
+        """Tell whether y needs no coding: numbers, or labels that are the indices of the outputs."""
+        classes = self._net.classes_
+        labels = self._loss is not None and self._loss.name == "cross_entropy"
+        return not labels or classes is None or np.array_equal(classes, np.arange(self._net.output_size))
+
+    def _build(self, loss: Loss | None) -> None:
+        if self._closed:
+            raise RuntimeError("this stepper is closed")
+        net = self._net
+        self._loss = loss
+        labels = loss is not None and loss.name == "cross_entropy"
+        self._target_dtype, self._target_ndim = (np.dtype(np.int64), 1) if labels else (self._dtype, 2)
+        self._executor = net.executor(
+            self._settings.batch_size, loss=loss, optimizer=self._settings.optimizer, threads=self._threads
+        )
+        self._version = net._version
+        if loss is not None:
+            net.loss = loss
+            self._direct = self._takes_indices()
+
+    def _refresh(self) -> None:
+        if self._closed:
+            raise RuntimeError("this stepper is closed")
+        self._executor.transpose_weights()
+        self._version = self._net._version
+
+    def _refuse(self, X: Array, y: Array) -> None:
+        check_rows(X, y)
+        raise ValueError(f"this stepper takes at most {self._settings.batch_size} rows (its batch_size), got {len(X)}")
+
+    def _probe_mode(self) -> int:
+        probe = self._settings.probe
+        assert probe is not None
+        return 0 if (self._seen + 1) % probe.every else kernels.MODES[probe.level]
+
+    def _keep_ledger(self, loss: float, rows: int) -> None:
+        probe = self._settings.probe
+        assert probe is not None
+        self._ledger = Ledger(
+            self._net.plan, self._executor.records, loss, level=probe.level, rows=rows, step=self._seen
+        )
+
+    def _fault(self, rows: int) -> None:
+        if self.faults:
+            return
+        mode = self._mode & ~kernels.MODES["update"]
+        fault = locate_nonfinite(
+            self._executor, self._net.plan, self._order[:rows], mode=mode, seed=self.seed, step=self.steps + 1,
+            parameters=self._net.parameters, report_as=(self._seen, 0),
+        )  # fmt: skip
+        self.faults.append(fault)
+        warnings.warn(
+            f"non-finite gradient; the step was not applied. {fault}", GradcoreWarning, stacklevel=3
+        )

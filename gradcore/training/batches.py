@@ -1,0 +1,76 @@
+"""Which rows make which step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gradcore.streams import ORDER, SPLIT, stream
+
+
+@dataclass(frozen=True)
+class Batches:
+    """How the rows of an epoch are cut into steps.
+
+    The last batch has what is left over. Where a batch of a single row cannot be used (batch norm has no variance
+    there) a single last row joins the batch before it.
+
+    Attributes
+    ----------
+    rows : int
+        Rows of an epoch.
+    size : int
+        Rows of a step.
+    merge_single : bool
+        Whether a batch of one row is to be avoided.
+    """
+
+    rows: int
+    size: int
+    merge_single: bool
+
+    @property
+    def merged(self) -> bool:
+        """Whether the last batch has one row more than the others."""
+        return self.merge_single and self.rows > self.size and self.rows % self.size == 1
+
+    @property
+    def largest(self) -> int:
+        """The most rows of a step."""
+        return self.size + self.merged
+
+    @property
+    def steps(self) -> int:
+        """Steps of an epoch."""
+        return -(-self.rows // self.size) - self.merged
+
+    def sizes(self) -> NDArray[np.int64]:
+        """Rows of each step."""
+        sizes = np.full(self.steps, self.size, np.int64)
+        sizes[-1] = self.rows - self.size * (self.steps - 1)
+        return sizes
+
+    def stretches(self) -> Iterator[tuple[int, int, int]]:
+        """First row, end and batch size of the parts of an epoch that have batches of one size."""
+        end = self.rows - (self.size + 1) * self.merged
+        if end:
+            yield 0, end, self.size
+        if end < self.rows:
+            yield end, self.rows, self.size + 1
+
+
+def order_of(rows: NDArray[np.int64], *, shuffle: bool, seed: int, epoch: int) -> NDArray[np.int64]:
+    """Return the rows in the order of this epoch, which depends on (seed, epoch) alone."""
+    return rows[stream(seed, ORDER, epoch).permutation(len(rows))] if shuffle else rows
+
+
+def split(rows: int, fraction: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Draw the rows to train on and those held out, each in ascending order."""
+    held_out = max(1, round(rows * fraction)) if fraction else 0
+    if held_out >= rows and fraction:
+        raise ValueError(f"validation_fraction={fraction} of {rows} rows leaves none to train on")
+    drawn = stream(seed, SPLIT).permutation(rows)
+    return np.sort(drawn[held_out:]), np.sort(drawn[:held_out])

@@ -1,0 +1,143 @@
+"""Hooks into a fit, named as in Keras."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from gradcore.errors import check_flag, check_integer, check_non_negative
+
+if TYPE_CHECKING:
+    from gradcore.network import Network
+    from gradcore.training.history import History
+
+Logs = Mapping[str, float]
+
+
+class Callback:
+    """Override the hooks you need.
+
+    `network` and `history` are set before the first hook is called. ``self.network.stop_training = True`` ends the training
+    after the epoch (from a batch hook: after the step). ``self.network.set_parameters`` is allowed. Without an overridden
+    batch hook many steps run in one compiled call.
+
+    Attributes
+    ----------
+    network : Network
+        The network that is being trained.
+    history : History
+        Its history so far.
+
+    Examples
+    --------
+    >>> class Stop(Callback):
+    ...     def on_epoch_end(self, epoch, logs):
+    ...         self.network.stop_training = logs["loss"] < 0.1
+    """
+
+    network: Network
+    history: History
+
+    def on_train_begin(self, logs: Logs) -> None:
+        """Before the first step."""
+
+    def on_train_end(self, logs: Logs) -> None:
+        """After the last step, also where the training ended by an error or Ctrl-C."""
+
+    def on_epoch_begin(self, epoch: int, logs: Logs) -> None:
+        """Before the first step of an epoch, counted from 0."""
+
+    def on_epoch_end(self, epoch: int, logs: Logs) -> None:
+        """After an epoch; `logs` has the values that the history gets."""
+
+    def on_train_batch_begin(self, batch: int, logs: Logs) -> None:
+        """Before a step; `batch` counts from 0 in each epoch."""
+
+    def on_train_batch_end(self, batch: int, logs: Logs) -> None:
+        """After a step; `logs` has ``loss`` and ``gradient_norm``, not finite where the step was not applied."""
+
+
+def has_batch_hooks(callback: Callback) -> bool:
+    """Tell whether a callback wants to be called at every step."""
+    hooks = ("on_train_batch_begin", "on_train_batch_end")
+    return any(getattr(type(callback), hook, None) is not getattr(Callback, hook) for hook in hooks)
+
+
+class EarlyStopping(Callback):
+    """End the training when a value has stopped improving.
+
+    Parameters
+    ----------
+    monitor : str
+        A name in ``history.history``. Accuracy and r2 improve upwards, everything else downwards.
+    patience : int
+        Epochs without improvement before it ends.
+    min_delta : float
+        What counts as an improvement.
+    restore_best_weights : bool
+        At the end, whatever ended it (patience, the last epoch, an error, Ctrl-C), go back to the best epoch's
+        parameters and running statistics. A NaN is never the best.
+
+    Attributes
+    ----------
+    best : float
+        NaN before the first finite value.
+    best_epoch : int or None
+
+    Examples
+    --------
+    >>> EarlyStopping("val_accuracy", patience=3).sign
+    -1
+    """
+
+    def __init__(
+        self,
+        monitor: str = "val_loss",
+        patience: int = 10,
+        min_delta: float = 0.0,
+        restore_best_weights: bool = True,
+    ) -> None:
+        self.monitor = monitor
+        self.patience = check_integer("patience", patience, minimum=0)
+        self.min_delta = check_non_negative("min_delta", min_delta)
+        self.restore_best_weights = check_flag("restore_best_weights", restore_best_weights)
+        self.sign = -1 if monitor.endswith(("accuracy", "r2")) else 1
+        self._begin()
+
+    def _begin(self) -> None:
+        self.best = math.nan
+        self.best_epoch: int | None = None
+        self._since = 0
+        self._snapshot: Any = None
+
+    def on_train_begin(self, logs: Logs) -> None:
+        """Forget an earlier training, and check that the value will exist."""
+        self._begin()
+        known = self.history.history
+        if self.monitor not in known:
+            hint = "; fit needs validation_data or validation_fraction for it" if self.monitor.startswith("val_") else ""
+            raise ValueError(
+                f"EarlyStopping watches {self.monitor!r}, which this training does not have{hint}. "
+                f"It has: {', '.join(known)}"
+            )
+
+    def on_epoch_end(self, epoch: int, logs: Logs) -> None:
+        """Compare with the best so far."""
+        value = logs[self.monitor]
+        if not math.isnan(value) and not self.sign * value >= self.sign * self.best - self.min_delta:
+            self.best, self.best_epoch, self._since = value, epoch, 0
+            if self.restore_best_weights:
+                self._snapshot = self.network._snapshot()
+            return
+        self._since += 1
+        if self._since >= max(self.patience, 1):
+            self.network.stop_training = True
+            best = f"{self.best:.6g} (epoch {self.best_epoch})"
+            self.history.stopped = f"no better {self.monitor} than {best} for {self._since} epochs"
+
+    def on_train_end(self, logs: Logs) -> None:
+        """Go back to the best epoch."""
+        if self._snapshot is not None:
+            self.network._restore(self._snapshot)
+            self._snapshot = None

@@ -1,0 +1,75 @@
+"""What a fit leaves behind: one number per epoch and name, and what happened on the way."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gradcore.health.ledger import Ledger
+    from gradcore.training.faults import NonFinite
+
+
+@dataclass(repr=False)
+class History:
+    """The course of one fit.
+
+    Attributes
+    ----------
+    history : dict of str to list of float
+        One value per completed epoch: ``"loss"`` (mean over the rows of the steps that were applied), ``"val_loss"`` and
+        ``"val_accuracy"`` or ``"val_r2"`` where there is validation data, ``"gradient_norm"`` and
+        ``"gradient_norm_max"`` (median and largest over the steps, before clipping), ``"skipped_steps"`` (not applied
+        because their gradient was not finite).
+    epochs : list of int
+        The completed epochs, from 0.
+    faults : list of NonFinite
+        The first non-finite steps, located; at most ten.
+    ledgers : list of Ledger
+        Those asked for by ``probe=``; the last ones, as many as fit into 64 MB.
+    steps : int
+        Number of applied steps.
+    seconds : float
+    seed : int
+        Gives the same training again.
+    loss_name, optimizer : str
+        What was chosen.
+    batch_size, threads : int
+    stopped : str or None
+        Why the training ended early; None: all epochs were run.
+    """
+
+    loss_name: str
+    optimizer: str
+    batch_size: int
+    threads: int
+    seed: int
+    history: dict[str, list[float]] = field(default_factory=dict)
+    epochs: list[int] = field(default_factory=list)
+    faults: list[NonFinite] = field(default_factory=list)
+    ledgers: list[Ledger] = field(default_factory=list)
+    steps: int = 0
+    seconds: float = 0.0
+    stopped: str | None = None
+
+    def append(self, epoch: int, values: dict[str, float]) -> None:
+        """Add the values of a completed epoch."""
+        self.epochs.append(epoch)
+        for name, value in values.items():
+            self.history.setdefault(name, []).append(value)
+
+    def __repr__(self) -> str:
+        parts = [f"{len(self.epochs)} epochs, {self.steps} steps, {self.seconds:.3g} s"]
+        losses = self.history.get("loss", [])
+        if losses:
+            parts.append(f"{self.loss_name} {losses[0]:.4g} → {losses[-1]:.4g}")
+        for name, values in self.history.items():
+            if name.startswith("val_") and values and not math.isnan(values[-1]):
+                parts.append(f"{name} {values[-1]:.4g}")
+        skipped = int(sum(self.history.get("skipped_steps", [])))
+        if skipped:
+            parts.append(f"{skipped} steps not applied")
+        if self.stopped:
+            parts.append(f"stopped: {self.stopped}")
+        return f"History({'; '.join(parts)}; seed {self.seed})"

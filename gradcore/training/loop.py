@@ -1,0 +1,327 @@
+"""The training loop: stretches of compiled steps, and between them everything that needs Python."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gradcore import kernels
+from gradcore.errors import FaultError, GradcoreWarning, check_flag, check_fraction, check_integer
+from gradcore.health.ledger import Ledger
+from gradcore.optimizers import Optimizer
+from gradcore.scores import score_name, scores
+from gradcore.threads import resolve_threads
+from gradcore.training.batches import Batches, order_of, split
+from gradcore.training.callbacks import Callback, has_batch_hooks
+from gradcore.training.data import Array, as_inputs, check_rows
+from gradcore.training.faults import NonFinite, locate_nonfinite
+from gradcore.training.history import History
+from gradcore.training.progress import ProgressBar
+from gradcore.training.settings import StepSettings, check_on_fault, step_settings
+from gradcore.training.targets import Targets, encode
+
+if TYPE_CHECKING:
+    from gradcore.network import Network
+
+STRETCH = 0.04             # seconds of compiled steps between two visits to Python
+LOCATED_FAULTS = 10        # each costs several steps; a training that goes wrong tends to go wrong at every step
+LEDGER_BYTES = 64 << 20
+
+
+def fit(
+    net: Network,
+    X: Any,
+    y: Any,
+    *,
+    loss: str,
+    optimizer: str | Optimizer,
+    epochs: int,
+    batch_size: int,
+    validation_data: tuple[Any, Any] | None,
+    validation_fraction: float,
+    clip_norm: float | None,
+    clip_value: float | None,
+    shuffle: bool,
+    callbacks: Sequence[Callback],
+    probe: Any,
+    on_fault: str | Callable[[Any], Any],
+    progress: Any,
+    threads: Any,
+    seed: int | None,
+) -> History:
+    """Train `net`; the arguments and what happens are told at `Network.fit`."""
+    with net._training():
+        settings = step_settings(optimizer, batch_size, clip_norm, clip_value, probe, seed)
+        epochs = check_integer("epochs", epochs, minimum=0)
+        shuffle, on_fault = check_flag("shuffle", shuffle), check_on_fault(on_fault)
+        if progress not in (True, False, "auto"):
+            raise ValueError(f"progress must be True, False or 'auto', got {progress!r}")
+        hooks = _check_callbacks(callbacks)
+        fraction = check_fraction("validation_fraction", validation_fraction)
+        if validation_data is not None and fraction:
+            raise ValueError("give validation_data or validation_fraction, not both")
+
+        X = as_inputs(X, net.input_size, net.dtype)
+        targets = encode(y, loss, net.output_size, net.dtype, classes=net.classes_)
+        check_rows(X, targets.values)
+        rows, held_out = split(len(X), fraction, settings.seed) if fraction else (np.arange(len(X)), None)
+        if held_out is not None:
+            validation = X[held_out], Targets(targets.values[held_out], targets.loss, targets.classes)
+        else:
+            validation = _validation(net, validation_data, targets)
+        batches = Batches(len(rows), min(settings.batch_size, len(rows)), merge_single=has_batch_norm(net))
+        check_batch_norm(net, batches.size)
+        workers = resolve_threads(threads, product_flop(net, batches.size))
+        run = _Run(net, settings, batches, X, targets, rows, validation, workers, hooks, on_fault, shuffle)
+        return run.train(epochs, progress)
+
+
+def has_batch_norm(net: Network) -> bool:
+    """Tell whether some op normalises by the batch."""
+    return bool((net.plan.table["kind"] == kernels.OP_KINDS["batch_norm"]).any())
+
+
+def check_batch_norm(net: Network, rows: int) -> None:
+    """Raise for a training batch that has no variance to normalise by."""
+    if rows == 1 and has_batch_norm(net):
+        raise ValueError("batch norm cannot train on batches of one row: they have no variance; use at least 2 rows")
+
+
+def product_flop(net: Network, rows: int) -> float:
+    """Return the floating-point operations of the average matrix product of one step."""
+    dense = net.plan.table[net.plan.table["kind"] == kernels.OP_KINDS["dense"]]
+    return float(2.0 * rows * np.mean(dense["columns_in"] * dense["columns_out"])) if len(dense) else 0.0
+
+
+def _check_callbacks(callbacks: Any) -> list[Callback]:
+    if isinstance(callbacks, Callback):
+        return [callbacks]
+    hooks = list(callbacks)
+    for hook in hooks:
+        if not isinstance(hook, Callback):
+            raise TypeError(f"callbacks must be instances of gradcore.callbacks.Callback, got {hook!r}")
+    return hooks
+
+
+def _validation(net: Network, data: Any, trained: Targets) -> tuple[Array, Targets] | None:
+    if data is None:
+        return None
+    try:
+        inputs, labels = data
+    except (TypeError, ValueError):
+        raise ValueError("validation_data must be a pair (X, y)") from None
+    try:
+        X = as_inputs(inputs, net.input_size, net.dtype)
+        targets = encode(
+            labels, trained.loss, net.output_size, net.dtype, classes=trained.classes, known=trained.classes is not None
+        )
+        check_rows(X, targets.values)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"validation_data: {error}") from None
+    return X, targets
+
+
+class _Run:
+    """One training run."""
+
+    def __init__(
+        self,
+        net: Network,
+        settings: StepSettings,
+        batches: Batches,
+        X: Array,
+        targets: Targets,
+        rows: NDArray[np.int64],
+        validation: tuple[Array, Targets] | None,
+        threads: int,
+        callbacks: list[Callback],
+        on_fault: str | Callable[[Any], Any],
+        shuffle: bool,
+    ) -> None:
+        self.net, self.settings, self.batches = net, settings, batches
+        self.targets, self.rows, self.validation = targets, rows, validation
+        self.callbacks, self.on_fault, self.shuffle = callbacks, on_fault, shuffle
+        self.batch_hooks = [callback for callback in callbacks if has_batch_hooks(callback)]
+        self.executor = net.executor(
+            batches.largest, loss=targets.loss, optimizer=settings.optimizer, threads=threads
+        )
+        self.executor.bind(X, targets.values)
+        self.version = net._version
+        self.mode = kernels.MODES["batch_statistics"] | kernels.MODES["drop"]
+        self.history = History(
+            str(targets.loss), repr(settings.optimizer), batches.size, threads, settings.seed,
+            history={name: [] for name in self._names()},
+        )  # fmt: skip
+        self.losses, self.norms = np.zeros(batches.steps), np.zeros(batches.steps)
+        self.ledgers: deque[Ledger] = deque(maxlen=max(1, LEDGER_BYTES // self.executor.records.nbytes))
+        self.seen = 0          # steps so far, those not applied included
+        self.pace = 1          # steps of the next stretch
+        self.ended = False
+        self.skipped_in_epoch = 0
+        self.warned = False
+
+    def _names(self) -> list[str]:
+        names = ["loss", "gradient_norm", "gradient_norm_max", "skipped_steps"]
+        return names + ["val_loss", f"val_{score_name(self.targets.loss)}"] * (self.validation is not None)
+
+    def train(self, epochs: int, progress: Any) -> History:
+        """Run all epochs; whatever ends them, the history stays with the network."""
+        net, start = self.net, time.perf_counter()
+        before = net.history, net.loss, net.classes_
+        net.history, net.loss, net.classes_ = self.history, self.targets.loss, self.targets.classes
+        net.stop_training = False
+        begun = False
+        self.bar = ProgressBar(progress, epochs, self.batches.steps)
+        try:
+            for callback in self.callbacks:
+                callback.network, callback.history = net, self.history
+                callback.on_train_begin({})
+            begun = True
+            for epoch in range(epochs):
+                self._epoch(epoch)
+                if self.ended or net.stop_training:
+                    self.history.stopped = self.history.stopped or "a callback asked for it"
+                    break
+        except BaseException as error:
+            if not begun:
+                net.history, net.loss, net.classes_ = before
+            interrupted = isinstance(error, KeyboardInterrupt)
+            self.history.stopped = self.history.stopped or ("interrupted" if interrupted else type(error).__name__)
+            raise
+        finally:
+            self.bar.close()
+            self.history.ledgers = list(self.ledgers)
+            self.history.seconds = time.perf_counter() - start
+            if begun:
+                self._end()
+        return self.history
+
+    def _end(self) -> None:
+        """Call every on_train_end, also where one of them fails."""
+        failures = []
+        for callback in self.callbacks:
+            try:
+                callback.on_train_end(self._last())
+            except Exception as error:
+                failures.append(error)
+        if failures:
+            raise failures[0]
+
+    def _last(self) -> dict[str, float]:
+        return {name: values[-1] for name, values in self.history.history.items() if values}
+
+    def _epoch(self, epoch: int) -> None:
+        for callback in self.callbacks:
+            callback.on_epoch_begin(epoch, {})
+        order = order_of(self.rows, shuffle=self.shuffle, seed=self.settings.seed, epoch=epoch)
+        self.skipped_in_epoch, done = 0, 0
+        for first, end, size in self.batches.stretches():
+            while first < end:
+                steps = self._run_stretch(order, first, end, size, done, epoch)
+                first, done = first + steps * size, done + steps
+                self.bar.update(self.seen, epoch, self._last())
+                if self.ended or (self.batch_hooks and self.net.stop_training):
+                    return
+        values = self._epoch_values(done)
+        self.history.append(epoch, values)
+        for callback in self.callbacks:
+            callback.on_epoch_end(epoch, dict(values))
+        if self.skipped_in_epoch == done and self.on_fault == "warn":
+            self.ended, self.history.stopped = True, "no step of the last epoch could be applied"
+
+    def _run_stretch(
+        self, order: NDArray[np.int64], first: int, end: int, size: int, done: int, epoch: int
+    ) -> int:
+        """Run some steps in one compiled call; return how many."""
+        probe, steps, mode = self.settings.probe, self.pace, self.mode | kernels.MODES["update"]
+        probed = False
+        if probe is not None:
+            until = probe.every - self.seen % probe.every
+            probed = until == 1
+            steps = 1 if probed else min(steps, until - 1)
+            mode |= kernels.MODES[probe.level] if probed else 0
+        if self.batch_hooks:
+            steps = 1
+            for callback in self.batch_hooks:
+                callback.on_train_batch_begin(done, {})
+        self._refresh()
+        stop = min(end, first + steps * size)
+        losses, norms = self.losses[done:], self.norms[done:]
+        start = time.perf_counter()
+        count, status = self.executor.train(
+            order, first, stop, size, mode=mode, hyper=self.settings.hyper, seed=self.settings.seed,
+            step=self.history.steps + 1, losses=losses, norms=norms,
+        )  # fmt: skip
+        elapsed = time.perf_counter() - start
+        # at most eight times as many as last time: one quick stretch proves little
+        self.pace = max(1, min(int(count * STRETCH / max(elapsed, 1e-9)), 8 * count))
+        self.seen += count
+        self.history.steps += count - (status != 0)
+        if probe is not None and probed:
+            records, rows = self.executor.records, stop - first
+            self.ledgers.append(
+                Ledger(self.net.plan, records, float(losses[0]), level=probe.level, rows=rows, step=self.seen)
+            )
+        if status:
+            bad = first + (count - 1) * size
+            self._fault(order[bad : min(bad + size, end)], epoch)
+            norms[count - 1] = np.nan
+        for callback in self.batch_hooks:
+            callback.on_train_batch_end(done, {"loss": float(losses[0]), "gradient_norm": float(norms[0])})
+        return int(count)
+
+    def _refresh(self) -> None:
+        """Take over what a callback wrote into the parameters."""
+        if self.version != self.net._version:
+            self.executor.transpose_weights()
+            self.version = self.net._version
+
+    def _fault(self, rows: NDArray[np.int64], epoch: int) -> None:
+        """Book a step that was not applied, and do what `on_fault` says."""
+        self.skipped_in_epoch += 1
+        if len(self.history.faults) >= LOCATED_FAULTS and self.on_fault in ("warn", "ignore"):
+            return
+        fault = locate_nonfinite(
+            self.executor, self.net.plan, rows, mode=self.mode, seed=self.settings.seed, step=self.history.steps + 1,
+            parameters=self.net.parameters, report_as=(self.seen, epoch),
+        )  # fmt: skip
+        if len(self.history.faults) < LOCATED_FAULTS:
+            self.history.faults.append(fault)
+        if callable(self.on_fault):
+            if self.on_fault(fault) == "stop":
+                self._stop(fault)
+        elif self.on_fault == "raise":
+            raise FaultError(f"non-finite gradient; the step was not applied. {fault}", fault)
+        elif self.on_fault == "stop":
+            self._stop(fault)
+        elif self.on_fault == "warn" and not self.warned:
+            self.warned = True
+            warnings.warn(
+                f"non-finite gradient; the step was not applied and training goes on. {fault}",
+                GradcoreWarning,
+                stacklevel=7,
+            )
+
+    def _stop(self, fault: NonFinite) -> None:
+        self.ended, self.history.stopped = True, f"non-finite gradient at step {fault.step}"
+
+    def _epoch_values(self, done: int) -> dict[str, float]:
+        norms, sizes = self.norms[:done], self.batches.sizes()[:done]
+        applied = np.isfinite(norms)
+        losses = self.losses[:done][applied]
+        values = {"loss": np.nan, "gradient_norm": np.nan, "gradient_norm_max": np.nan}
+        if len(losses):
+            whole = self.targets.loss.reduction == "sum"
+            values["loss"] = losses.sum() if whole else np.average(losses, weights=sizes[applied])
+            values["gradient_norm"], values["gradient_norm_max"] = np.median(norms[applied]), norms[applied].max()
+        values["skipped_steps"] = self.skipped_in_epoch
+        if self.validation is not None:
+            X, targets = self.validation
+            values |= {f"val_{name}": value for name, value in scores(self.net._forward(X), targets).items()}
+        return {name: float(value) for name, value in values.items()}

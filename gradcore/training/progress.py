@@ -1,0 +1,64 @@
+"""The progress bar of a fit: drawn on stderr, from the training thread, only when somebody may be looking."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any, Literal
+
+PATIENCE = 0.5     # seconds before "auto" shows anything
+REFRESH = 0.1      # seconds between two drawings
+
+
+class ProgressBar:
+    """A rich progress bar that appears late, or never.
+
+    Parameters
+    ----------
+    show : bool or "auto"
+        "auto": on a terminal, once the training has run for half a second.
+    epochs, steps : int
+        Epochs of the training, steps of an epoch.
+    """
+
+    def __init__(self, show: bool | Literal["auto"], epochs: int, steps: int) -> None:
+        self._total, self._epochs = epochs * steps, epochs
+        self._wanted = show is True or (show == "auto" and sys.stderr is not None and sys.stderr.isatty())
+        self._optional = show == "auto"
+        self._due = time.perf_counter() + (PATIENCE if self._optional else 0.0)
+        self._bar: Any = None
+        self._task: Any = None
+
+    def update(self, step: int, epoch: int, values: Mapping[str, float]) -> None:
+        """Draw the state after `step` steps in all, if it is time to."""
+        if not self._wanted or (now := time.perf_counter()) < self._due:
+            return
+        self._due = now + REFRESH
+        if self._bar is None and not self._open():
+            return
+        text = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
+        self._bar.update(self._task, completed=step, epoch=f"epoch {epoch + 1}/{self._epochs}", text=text)
+        self._bar.refresh()
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def _open(self) -> bool:
+        try:
+            from rich.console import Console
+            from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+        except ImportError:
+            self._wanted = False
+            if self._optional:
+                return False
+            raise
+        columns = (TextColumn("{task.fields[epoch]}"), BarColumn(), TimeRemainingColumn(), TextColumn("{task.fields[text]}"))
+        # no refresh thread: the training loop comes by often enough
+        self._bar = Progress(*columns, console=Console(stderr=True), auto_refresh=False, transient=self._optional)
+        self._task = self._bar.add_task("", total=self._total, epoch="", text="")
+        self._bar.start()
+        return True

@@ -1,0 +1,53 @@
+"""The arguments of a training run that do not depend on the data, checked once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from gradcore.errors import check_integer, check_positive, unknown_name
+from gradcore.health.ledger import Probe
+from gradcore.optimizers import Optimizer
+from gradcore.optimizers import resolve as resolve_optimizer
+from gradcore.streams import check_seed
+
+ON_FAULT = ("warn", "ignore", "stop", "raise")
+
+
+@dataclass(frozen=True)
+class StepSettings:
+    """What every step needs: optimizer, bounds of the gradient, probe, seed."""
+
+    optimizer: Optimizer
+    hyper: dict[str, Any]
+    batch_size: int
+    probe: Probe | None
+    seed: int
+
+
+def step_settings(
+    optimizer: str | Optimizer,
+    batch_size: int,
+    clip_norm: float | None,
+    clip_value: float | None,
+    probe: Any,
+    seed: int | None,
+) -> StepSettings:
+    """Check the arguments that `fit` and the stepper share."""
+    chosen = resolve_optimizer(optimizer)
+    bounds = {
+        "clip_norm": math.inf if clip_norm is None else check_positive("clip_norm", clip_norm),
+        "clip_value": math.inf if clip_value is None else check_positive("clip_value", clip_value),
+    }
+    if probe is not None and not isinstance(probe, Probe):
+        raise TypeError(f"probe must be a Probe or None, got {probe!r}")
+    return StepSettings(chosen, chosen.hyper() | bounds, check_integer("batch_size", batch_size), probe, check_seed(seed))
+
+
+def check_on_fault(on_fault: str | Callable[[Any], Any]) -> str | Callable[[Any], Any]:
+    """Return `on_fault`, which must be one of the words or callable."""
+    if not callable(on_fault) and on_fault not in ON_FAULT:
+        raise unknown_name("on_fault (or give a function)", on_fault, ON_FAULT)
+    return on_fault
