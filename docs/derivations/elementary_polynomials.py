@@ -1,0 +1,97 @@
+"""Derive the constants of gradcore/kernels/elementary.pxd and activations.pxd.
+
+Run with mpmath and NumPy installed: ``python docs/derivations/elementary_polynomials.py``.
+Each polynomial interpolates its function at Chebyshev nodes (within a small factor of the minimax
+polynomial) at 60 digits. The coefficients are printed from the highest power down, rounded to the dtype they
+are used in, with the error of the unrounded polynomial in units of the dtype's machine epsilon.
+"""
+
+from collections.abc import Callable
+
+import mpmath as mp
+import numpy as np
+
+mp.mp.dps = 60
+LN2 = mp.log(2)
+DTYPES = (np.float32, np.float64)
+
+
+def rounded(x: mp.mpf, dtype: type[np.floating]) -> str:
+    """Return the shortest decimal literal of `x` rounded once to `dtype`."""
+    bits = np.finfo(dtype).nmant + 1
+    with mp.workprec(bits):
+        nearest = +x
+    return repr(float(str(dtype(float(nearest)))))
+
+
+def leading_bits(x: mp.mpf, bits: int) -> mp.mpf:
+    """Return `x` rounded to `bits` binary digits."""
+    with mp.workprec(bits):
+        return +x
+
+
+def polynomial(
+    title: str, f: Callable[[mp.mpf], mp.mpf], low: mp.mpf, high: mp.mpf, degree: int, dtype: type[np.floating]
+) -> None:
+    """Fit `f` on [low, high] and print the coefficients, highest power first."""
+    coefficients, error = mp.chebyfit(f, [low, high], degree + 1, error=True)
+    size = min(abs(f(low)), abs(f(high)))
+    print(f"\n{title}, {dtype.__name__}, degree {degree}: "
+          f"relative error {mp.nstr(error / size / float(np.finfo(dtype).eps), 2)} eps")
+    for c in coefficients:
+        print("   ", rounded(c, dtype))
+
+
+def expm1_tail(r: mp.mpf) -> mp.mpf:
+    """(exp(r) - 1 - r) / r²."""
+    if abs(r) < mp.mpf("1e-20"):
+        return mp.mpf(1) / 2 + r / 6
+    return (mp.expm1(r) - r) / r**2
+
+
+def log1p_tail(z: mp.mpf) -> mp.mpf:
+    """(log((1 + s) / (1 - s)) - 2s) / s³ with s² = z."""
+    if abs(z) < mp.mpf("1e-30"):
+        return mp.mpf(2) / 3 + z * 2 / 5
+    s = mp.sqrt(z)
+    return (2 * mp.atanh(s) - 2 * s) / s**3
+
+
+def normal_tail(q: mp.mpf, k: int) -> mp.mpf:
+    """(k + t) · Φ(-t) · exp(t²/2), the scaled tail of the normal distribution, at t = k (1 + q) / (1 - q)."""
+    t = k * (1 + q) / (1 - q)
+    return (k + t) * mp.erfc(t / mp.sqrt(2)) * mp.exp(t * t / 2) / 2
+
+
+for dtype, reduction_bits in zip(DTYPES, (16, 32), strict=True):
+    high = leading_bits(LN2, reduction_bits)
+    print(f"\n{dtype.__name__}: 1/ln2 {rounded(1 / LN2, dtype)}  ln2 = {rounded(high, dtype)} + "
+          f"{rounded(LN2 - high, dtype)}  1/sqrt(2 pi) {rounded(1 / mp.sqrt(2 * mp.pi), dtype)}")
+
+half = LN2 / 2 * mp.mpf("1.0002")   # a little beyond ½ ln2: n is rounded from an inexact product
+for dtype, degree in zip(DTYPES, (4, 9), strict=True):
+    polynomial("expm1: (exp(r) - 1 - r) / r²", expm1_tail, -half, half, degree, dtype)
+
+for dtype, degree in zip(DTYPES, (4, 9), strict=True):
+    polynomial("log1p: (2 atanh(s) - 2s) / s³ in s²", log1p_tail, mp.mpf(0), mp.mpf(1) / 9, degree, dtype)
+
+for dtype, k, largest, degree in zip(DTYPES, (4, 5), ("14.5", "39.5"), (10, 22), strict=True):
+    q_high = (mp.mpf(largest) - k) / (mp.mpf(largest) + k)
+    polynomial(f"normal tail: ({k} + t) Φ(-t) exp(t²/2) in (t - {k}) / (t + {k}), t to {largest}",
+               lambda q, k=k: normal_tail(q, k), mp.mpf(-1), q_high, degree, dtype)
+
+# selu: the fixed point (mean 0, variance 1) of Klambauer et al. 2017, eq. 14
+alpha = -mp.sqrt(2 / mp.pi) / (mp.erfc(1 / mp.sqrt(2)) * mp.exp(mp.mpf(1) / 2) - 1)
+scale = (1 - mp.erfc(1 / mp.sqrt(2)) * mp.sqrt(mp.e)) * mp.sqrt(2 * mp.pi) / mp.sqrt(
+    2 * mp.erfc(mp.sqrt(2)) * mp.e**2 + mp.pi * mp.erfc(1 / mp.sqrt(2)) ** 2 * mp.e
+    - 2 * (2 + mp.pi) * mp.erfc(1 / mp.sqrt(2)) * mp.sqrt(mp.e) + mp.pi + 2)
+print(f"\nselu: scale {mp.nstr(scale, 20)}, alpha {mp.nstr(alpha, 20)}")
+for dtype in DTYPES:
+    product = scale * alpha
+    high = leading_bits(product, np.finfo(dtype).nmant + 1)
+    print(f"    {dtype.__name__}: scale {rounded(scale, dtype)}, scale·alpha = {rounded(high, dtype)} + "
+          f"{rounded(product - high, dtype)}")
+
+# the largest slope of gelu: its second derivative φ(x)(2 - x²) vanishes at √2
+x = mp.sqrt(2)
+print(f"\ngelu: largest slope {mp.nstr(mp.ncdf(x) + x * mp.npdf(x), 20)}")

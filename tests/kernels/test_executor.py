@@ -1,0 +1,562 @@
+"""The compiled executor against the readable one, and both against differences of the loss."""
+
+import numpy as np
+import pytest
+from executors import EXECUTORS, FULL, HYPER, INPUT_GRADIENT, LIGHT, TRAINING, bench, data
+from gradcheck import check_gradient
+
+from gradcore import kernels
+from gradcore.layers import Activation, BatchNorm, Dense, Dropout, Residual
+
+UPDATE = kernels.MODES["update"]
+ELEMENTWISE = [name for name in kernels.ACTIVATION_CODES if name != "softmax"]
+
+# Every op alone, in every place where the compiler treats it differently; `n` columns everywhere.
+CASES = {
+    "dense": lambda n: [Dense(n)],
+    "dense without bias": lambda n: [Dense(n, use_bias=False)],
+    "two dense": lambda n: [Dense(n + 3), Dense(n)],
+    **{f"{name} in place": lambda n, name=name: [Dense(n), name, Dense(n)] for name in ELEMENTWISE},
+    **{f"{name} first": lambda n, name=name: [name, Dense(n)] for name in ELEMENTWISE},
+    "activation last": lambda n: [Dense(n), "tanh"],
+    "activations in a row": lambda n: [Dense(n), "tanh", "sigmoid", "gelu", Dense(n)],
+    "parameters of activations": lambda n: [Dense(n), "leaky_relu(0.3)", Dense(n), "elu(0.7)"],
+    "softmax": lambda n: [Dense(n), "softmax"],
+    "softmax after an activation": lambda n: [Dense(n), "tanh", "softmax"],
+    "batch norm": lambda n: [Dense(n), BatchNorm(), Dense(n)],
+    "batch norm first": lambda n: [BatchNorm(momentum=0.3, eps=0.01), Dense(n)],
+    "batch norm last": lambda n: [Dense(n), BatchNorm()],
+    "batch norm and activation": lambda n: [Dense(n), BatchNorm(), "tanh", Dense(n)],
+    "activation and batch norm": lambda n: [Dense(n), "tanh", BatchNorm(), Dense(n)],
+    "dropout": lambda n: [Dense(n), Dropout(0.4), Dense(n)],
+    "dropout first": lambda n: [Dropout(0.4), Dense(n)],
+    "dropout last": lambda n: [Dense(n), "tanh", Dropout(0.4)],
+    "dropout of nothing": lambda n: [Dense(n), Dropout(0.0)],
+    "residual": lambda n: [Dense(n), Residual([Dense(n), "tanh"]), Dense(n)],
+    "residual first": lambda n: [Residual([Dense(n)], scale=-0.5), Dense(n)],
+    "residual last": lambda n: [Dense(n), "tanh", Residual([Dense(2 * n), "gelu", Dense(n)])],
+    "residual of an activation": lambda n: [Dense(n), "sigmoid", Residual(["tanh"]), "gelu", Dense(n)],
+    "residual of batch norm": lambda n: [Dense(n), Residual([BatchNorm(), "tanh", Dense(n), Dropout(0.2)])],
+    "residual of dropout": lambda n: [Dense(n), "tanh", Residual([Dropout(0.3)], scale=2.0)],
+    "residuals in a row": lambda n: [Residual([Dense(n), "tanh"]), Residual(["tanh", Dense(n)]), Dense(n)],
+    "residual at the start of one": lambda n: [Dense(n), "tanh", Residual([Residual([Dense(n), "tanh"])])],
+    "residual at the end of one": lambda n: [Dense(n), Residual([Dense(n), Residual(["tanh"], scale=0.5)])],
+}
+
+every_case = pytest.mark.parametrize("case", CASES)
+every_executor = pytest.mark.parametrize("kind", EXECUTORS)
+
+
+def random_layers(rng, width, depth):
+    """A random nesting in which every kind of op meets every other sooner or later."""
+    layers = []
+    for _ in range(rng.integers(1, 4)):
+        match rng.integers(0, 8 if depth else 7):
+            case 0 | 1:
+                layers += [Dense(int(rng.integers(1, 2 * width))), Dense(width)]
+            case 2 | 3:
+                layers += [Dense(width), Activation(str(rng.choice(ELEMENTWISE[1:8])))]
+            case 4:
+                layers.append(BatchNorm())
+            case 5:
+                layers.append(Dropout(0.25))
+            case 6:
+                layers.append(Activation(str(rng.choice(ELEMENTWISE[:8]))))
+            case _:
+                layers.append(Residual(random_layers(rng, width, depth - 1), scale=float(rng.normal())))
+    return layers
+
+
+def random_network(rng, width):
+    return [*random_layers(rng, width, 2), Dense(width)]
+
+
+def tolerance(dtype, factor=1.0):
+    # float32: sums of some hundred products, in another order than NumPy's, through some ten ops
+    return {"float32": 3e-4, "float64": 1e-11}[np.dtype(dtype).name] * factor
+
+
+def assert_close(actual, expected, dtype, name=""):
+    """Normwise: cancellation leaves single elements with few digits."""
+    actual, expected = np.asarray(actual, "f8"), np.asarray(expected, "f8")
+    assert actual.shape == expected.shape, name
+    scale = np.abs(expected).max(initial=1e-3)
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance(dtype) * scale, err_msg=name)
+
+
+def pair(layers, input_size, dtype, **keywords):
+    return [bench(kind, layers, input_size, dtype, **keywords) for kind in ("compiled", "reference")]
+
+
+def assert_same_books(compiled, readable, dtype, rows):
+    """The records of two executors: counts exactly, where both counted; everything else to rounding."""
+    assert compiled.dtype == readable.dtype
+    for index, (a, b) in enumerate(zip(compiled, readable, strict=True)):
+        for name in compiled.dtype.names:
+            parts = compiled.dtype[name].names
+            fields = [(f"{name}.{part}", a[name][part], b[name][part]) for part in parts or ()] or [
+                (name, a[name], b[name])
+            ]
+            for field, x, y in fields:
+                where = f"record {index} {field}"
+                assert np.isnan(x) == np.isnan(y), f"{where}: {x} and {y}"
+                part = field.rpartition(".")[2]
+                if part in ("zeros", "subnormals", "infs", "nans", "flat"):
+                    # a value at the edge may fall on either side
+                    np.testing.assert_allclose(x, y, atol=2 if dtype == "float32" else 0, err_msg=where)
+                elif part == "min_abs":
+                    continue  # the smallest magnitude is the result of cancellation
+                elif part == "cosine":
+                    np.testing.assert_allclose(x, y, atol=tolerance(dtype), err_msg=where)
+                else:
+                    np.testing.assert_allclose(x, y, rtol=tolerance(dtype, 3), atol=1e-12, err_msg=where)
+
+
+# --- gradients, signed ---------------------------------------------------------------------------
+
+
+def away_from_kinks(b, records):
+    """Tell whether nothing that enters relu or one of its family is so small that a difference would cross zero."""
+    table = b.plan.table
+    kinked = [kernels.ACTIVATION_CODES[name] for name in ("relu", "leaky_relu", "elu", "selu")]
+    entered = [
+        records[i - 1]["output"]["min_abs"]
+        for i, op in enumerate(table)
+        if op["kind"] == kernels.OP_KINDS["activation"] and op["code"] in kinked
+    ]
+    return min(entered, default=1.0) > 0.01
+
+
+def check_all_gradients(kind, layers, rng, loss, columns=4, rows=5, loss_sum=False):
+    b = bench(kind, layers, columns, "float64", capacity=rows, loss=loss, loss_sum=loss_sum)
+    order = np.arange(rows)
+
+    def value(X):
+        b.executor.bind(X, targets)
+        return b.executor.observe(order, mode=TRAINING | INPUT_GRADIENT | FULL, seed=3, step=1)
+
+    for _ in range(200):
+        X, targets = data(rng, rows, columns, columns, "float64", loss)
+        value(X)
+        if away_from_kinks(b, b.executor.records):
+            break
+    else:
+        pytest.fail("found no data away from the kinks")
+    gradients, d_input, parameters = b.read(b.gradients), b.d_input(rows), b.read(b.parameters)
+    assert gradients
+    for name, x in parameters.items():
+
+        def with_parameter(moved, name=name):
+            b.write({name: moved})
+            return value(X)
+
+        check_gradient(with_parameter, x, gradients[name], name=name, step=1e-4)
+        b.write({name: x})
+    check_gradient(value, X, d_input, name="X", step=1e-4)
+
+
+@every_executor
+@every_case
+def test_signed_gradients_of_every_op(kind, case, rng):
+    check_all_gradients(kind, CASES[case](4), rng, "mean_squared_error")
+
+
+@every_executor
+@pytest.mark.parametrize("loss_sum", [False, True])
+@pytest.mark.parametrize("loss", ["cross_entropy", "binary_cross_entropy", "mean_squared_error"])
+def test_signed_gradients_of_every_loss(kind, loss, loss_sum, rng):
+    check_all_gradients(kind, [Dense(4), "tanh", Dense(4)], rng, loss, loss_sum=loss_sum)
+
+
+@every_executor
+@pytest.mark.parametrize("number", range(12))
+def test_signed_gradients_of_random_nestings(kind, number):
+    rng = np.random.default_rng(number)
+    check_all_gradients(kind, random_network(rng, 4), rng, "mean_squared_error")
+
+
+# --- compiled against readable -------------------------------------------------------------------
+
+
+@every_case
+def test_one_batch(case, dtype, rng):
+    layers, n, rows = CASES[case](11), 11, 9
+    compiled, readable = pair(layers, n, dtype, capacity=rows + 2)
+    X, targets = data(rng, rows + 4, n, n, dtype, "mean_squared_error")
+    order = rng.permutation(rows + 4)[:rows]
+    losses = []
+    for b in (compiled, readable):
+        b.executor.bind(X, targets)
+        losses.append(b.executor.observe(order, mode=TRAINING | INPUT_GRADIENT | FULL, seed=5, step=2))
+    assert_close(losses[0], losses[1], dtype)
+    assert_close(compiled.d_input(rows), readable.d_input(rows), dtype, "X")
+    for name, gradient in readable.read(readable.gradients).items():
+        assert_close(compiled.read(compiled.gradients)[name], gradient, dtype, name)
+    assert_same_books(compiled.executor.records, readable.executor.records, dtype.name, rows)
+
+
+@every_case
+def test_inference(case, dtype, rng):
+    compiled, readable = pair(CASES[case](11), 11, dtype, capacity=4)
+    X = rng.normal(size=(11, 11)).astype(dtype)
+    outs = [np.full((len(X), 11), np.nan, dtype) for _ in range(2)]
+    for b, out in zip((compiled, readable), outs, strict=True):
+        b.executor.forward(X, out)
+    assert_close(*outs, dtype)
+
+
+def widths():
+    tiles = {kernels.tile_width(d) for d in ("float32", "float64")} - {1}
+    return sorted({1, 2, 3} | {t * k + e for t in tiles for k in (1, 2) for e in (-1, 0, 1)})
+
+
+@pytest.mark.parametrize("rows", [1, 2, 5, 6, 7, 33])
+@pytest.mark.parametrize("width", widths())
+def test_sizes_around_the_tile(width, rows, dtype, rng):
+    layers = [
+        Dense(width),
+        "tanh",
+        BatchNorm(),
+        Residual([Dense(5), "relu", Dense(width)]),
+        Dense(width + 2),
+        "gelu",
+    ]
+    compiled, readable = pair(layers, width + 1, dtype, capacity=rows)
+    X, targets = data(rng, rows, width + 1, width + 2, dtype, "mean_squared_error")
+    for b in (compiled, readable):
+        b.executor.bind(X, targets)
+        b.executor.observe(np.arange(rows), mode=INPUT_GRADIENT, seed=0, step=1)
+    assert_close(compiled.d_input(rows), readable.d_input(rows), dtype, "X")
+    for name, gradient in readable.read(readable.gradients).items():
+        assert_close(compiled.read(compiled.gradients)[name], gradient, dtype, name)
+
+
+OPTIMIZERS = {
+    "sgd": ({}, 0),
+    "momentum": ({"momentum": 0.9, "weight_decay": 0.01}, 1),
+    "nesterov": ({"momentum": 0.8, "nesterov": 1.0}, 1),
+    "adam": ({"optimizer": kernels.OPTIMIZER_CODES["adam"], "lr": 0.01, "weight_decay": 0.1}, 2),
+    "adamw": ({"optimizer": kernels.OPTIMIZER_CODES["adamw"], "lr": 0.01, "weight_decay": 0.1}, 2),
+    "clip norm": ({"clip_norm": 0.1}, 0),
+    "clip value": ({"clip_value": 0.01}, 0),
+    "both clips": ({"clip_value": 0.01, "clip_norm": 0.5}, 0),
+}
+
+
+def train(b, X, targets, order, batch_size, hyper, *, mode=TRAINING, seed=11, step=1):
+    b.executor.bind(X, targets)
+    losses, norms = np.zeros(len(order)), np.zeros(len(order))
+    steps, status = b.executor.train(
+        order, 0, len(order), batch_size, mode=mode, hyper=HYPER | hyper, seed=seed, step=step, losses=losses,
+        norms=norms,
+    )  # fmt: skip
+    return steps, status, losses[:steps], norms[:steps]
+
+
+MIXED = [Dense(19), "gelu", BatchNorm(), Residual([Dense(19), "tanh", Dropout(0.2)]), Dense(5)]
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("loss", ["cross_entropy", "binary_cross_entropy", "mean_squared_error"])
+def test_whole_steps(loss, optimizer, dtype, rng):
+    hyper, slots = OPTIMIZERS[optimizer]
+    compiled, readable = pair(MIXED, 13, dtype, capacity=8, loss=loss, slots=slots, input_gradient=False)
+    X, targets = data(rng, 37, 13, 5, dtype, loss)
+    order = rng.permutation(37)
+    results = [train(b, X, targets, order, 8, hyper) for b in (compiled, readable)]
+    assert results[0][:2] == results[1][:2] == (5, 0)
+    for got, wanted in zip(results[0][2:], results[1][2:], strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=tolerance(dtype))
+    for name, parameter in readable.read(readable.parameters).items():
+        assert_close(compiled.read(compiled.parameters)[name], parameter, dtype, name)
+    for got, wanted in zip(compiled.running(), readable.running(), strict=True):
+        assert_close(got, wanted, dtype)
+    for a, b in zip(compiled.slots, readable.slots, strict=True):
+        for name, moment in readable.read(b).items():
+            assert_close(compiled.read(a)[name], moment, dtype, name)
+
+
+@pytest.mark.parametrize("number", range(30))
+def test_random_nestings(number, dtype):
+    rng = np.random.default_rng(100 + number)
+    width = int(rng.choice(widths()))
+    layers = random_network(rng, width)
+    rows = int(rng.integers(2, 40))
+    compiled, readable = pair(layers, width, dtype, capacity=rows)
+    X, targets = data(rng, rows, width, width, dtype, "mean_squared_error")
+    losses = []
+    for b in (compiled, readable):
+        b.executor.bind(X, targets)
+        losses.append(
+            b.executor.observe(np.arange(rows), mode=TRAINING | INPUT_GRADIENT | FULL, seed=1, step=9)
+        )
+    assert_close(losses[0], losses[1], dtype)
+    for name, gradient in readable.read(readable.gradients).items():
+        assert_close(compiled.read(compiled.gradients)[name], gradient, dtype, name)
+    assert_same_books(compiled.executor.records, readable.executor.records, dtype.name, rows)
+
+
+@pytest.mark.parametrize("number", range(6))
+def test_every_op_forward_on_its_own(number, dtype):
+    rng = np.random.default_rng(200 + number)
+    layers = random_network(rng, 10)
+    compiled, readable = pair(layers, 10, dtype, capacity=6)
+    X = rng.normal(size=(6, 10)).astype(dtype)
+    for stop, op in enumerate(compiled.plan.table):
+        outputs = []
+        for b in (compiled, readable):
+            b.executor.bind(X, None)
+            assert np.isnan(b.executor.observe(np.arange(6), mode=TRAINING, seed=1, step=1, stop=stop))
+            output = int(b.plan.table[stop]["output"])
+            outputs.append(b.slot(b.executor.activations, output, int(op["columns_out"]), 6))
+        assert_close(*outputs, dtype, compiled.plan.names[stop])
+
+
+# --- the two-part form ---------------------------------------------------------------------------
+
+
+@every_executor
+def test_two_parts_make_one_step(kind, dtype, rng):
+    whole, parts = (
+        bench(kind, MIXED, 13, dtype, capacity=8, loss=loss, slots=2)
+        for loss in ("mean_squared_error", "no_loss")
+    )
+    X, targets = data(rng, 8, 13, 5, dtype, "mean_squared_error")
+    hyper = OPTIMIZERS["adam"][0]
+    _, _, _, norms = train(whole, X, targets, np.arange(8), 8, hyper, step=4)
+    out = np.zeros((8, 5), dtype)
+    parts.executor.forward_batch(X, out, mode=TRAINING, seed=11, step=4)
+    d_output = ((out - targets) * (2 / out.size)).astype(dtype)
+    norm, status = parts.executor.backward_batch(
+        d_output, mode=TRAINING | UPDATE, hyper=HYPER | hyper, seed=11, step=4
+    )
+    assert status == 0
+    np.testing.assert_allclose(norm, norms[0], rtol=tolerance(dtype))
+    for name, parameter in whole.read(whole.parameters).items():
+        assert_close(parts.read(parts.parameters)[name], parameter, dtype, name)
+
+
+@every_executor
+def test_backward_alone_updates_nothing(kind, dtype, rng):
+    b = bench(kind, MIXED, 13, dtype, capacity=8, loss="no_loss")
+    before = b.parameters.copy(), b.state.copy()
+    out = np.zeros((8, 5), dtype)
+    b.executor.forward_batch(rng.normal(size=(8, 13)).astype(dtype), out, mode=TRAINING, seed=0, step=1)
+    b.executor.backward_batch(np.ones((8, 5), dtype), mode=TRAINING, hyper=HYPER, seed=0, step=1)
+    np.testing.assert_array_equal(b.parameters, before[0])
+    np.testing.assert_array_equal(b.state, before[1])
+    assert np.abs(b.gradients).max() > 0
+
+
+# --- data ----------------------------------------------------------------------------------------
+
+
+@every_executor
+def test_inputs_of_any_strides(kind, dtype, rng):
+    b = bench(kind, [Dense(6), "tanh", Dense(2)], 5, dtype, capacity=3)
+    wide = rng.normal(size=(20, 12)).astype(dtype)
+    expected, out = np.zeros((7, 2), dtype), np.zeros((7, 2), dtype)
+    for view in (wide[::3, ::-2][:, :5], wide.T[:5, 2:9].T, np.broadcast_to(wide[:1, :5], (7, 5))):
+        b.executor.forward(np.ascontiguousarray(view), expected)
+        b.executor.forward(view, out)
+        np.testing.assert_array_equal(out, expected)
+
+
+@every_executor
+def test_no_rows_are_no_work(kind, dtype):
+    b = bench(kind, [Dense(2)], 3, dtype, capacity=4)
+    b.executor.forward(np.zeros((0, 3), dtype), np.zeros((0, 2), dtype))
+    b.executor.bind(np.zeros((4, 3), dtype), np.zeros((4, 2), dtype))
+    losses = np.zeros(1)
+    result = b.executor.train(
+        np.arange(4), 2, 2, 4, mode=TRAINING, hyper=HYPER, seed=0, step=1, losses=losses, norms=losses.copy()
+    )
+    assert result == (0, 0)
+
+
+@every_executor
+def test_the_last_batch_is_what_is_left(kind, rng):
+    b = bench(kind, [Dense(2)], 3, "float64", capacity=4, loss_sum=True)
+    X, targets = data(rng, 10, 3, 2, "float64", "mean_squared_error")
+    steps, _, losses, _ = train(b, X, targets, np.arange(10), 4, {"lr": 0.0})
+    weight, bias = b.read(b.parameters).values()
+    squares = ((X @ weight + bias - targets) ** 2).sum(axis=1)
+    assert steps == 3
+    np.testing.assert_allclose(losses, [squares[:4].sum(), squares[4:8].sum(), squares[8:].sum()])
+
+
+# --- promises ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("optimizer", ["nesterov", "adamw"])
+def test_same_bits_on_any_number_of_threads(optimizer, dtype, rng):
+    hyper, slots = OPTIMIZERS[optimizer]
+    layers = [Dense(300), "tanh", *MIXED]
+    X, targets = data(rng, 120, 13, 5, dtype, "cross_entropy")
+    order = rng.permutation(120)
+    found = []
+    for threads in (1, 2, 3, 1):
+        b = bench(
+            "compiled", layers, 13, dtype, capacity=50, loss="cross_entropy", slots=slots, threads=threads
+        )
+        steps = train(b, X, targets, order, 50, hyper, mode=TRAINING | FULL)
+        out = np.zeros((120, 5), dtype)
+        b.executor.forward(X, out)
+        arrays = (b.parameters, b.state, *b.slots, *steps[2:], b.executor.records, out)
+        found.append([a.tobytes() for a in arrays])
+    assert found[0] == found[1] == found[2] == found[3]
+
+
+@every_executor
+@pytest.mark.parametrize("level", [LIGHT, FULL])
+def test_the_books_change_nothing(kind, level, dtype, rng):
+    found = []
+    X, targets = data(rng, 30, 13, 5, dtype, "cross_entropy")
+    for mode in (TRAINING, TRAINING | level):
+        b = bench(kind, MIXED, 13, dtype, capacity=10, loss="cross_entropy", slots=2)
+        train(b, X, targets, np.arange(30), 10, OPTIMIZERS["adam"][0], mode=mode)
+        found.append((b.parameters.tobytes(), b.state.tobytes()))
+    assert found[0] == found[1]
+
+
+@every_executor
+def test_light_and_full_books_agree(kind, dtype, rng):
+    X, targets = data(rng, 10, 13, 5, dtype, "cross_entropy")
+    light, full = (
+        bench(kind, MIXED, 13, dtype, capacity=10, loss="cross_entropy", slots=2) for _ in range(2)
+    )
+    for b, level in ((light, LIGHT), (full, FULL)):
+        train(b, X, targets, np.arange(10), 10, OPTIMIZERS["adam"][0], mode=TRAINING | level)
+    some, every = light.executor.records.view("f8"), full.executor.records.view("f8")
+    booked = ~np.isnan(some)
+    np.testing.assert_allclose(some[booked], every[booked], rtol=tolerance(dtype, 0.1))
+    for field in ("norm", "max_abs", "min_abs"):
+        for matrix in ("output", "d_output", "weight_gradient"):
+            missing = np.isnan(light.executor.records[matrix][field])
+            np.testing.assert_array_equal(missing, np.isnan(full.executor.records[matrix][field]))
+
+
+@every_executor
+def test_the_update_in_the_books_is_the_change_of_the_weights(kind, rng):
+    b = bench(kind, MIXED, 13, "float64", capacity=10, loss="cross_entropy", slots=2)
+    X, targets = data(rng, 10, 13, 5, "float64", "cross_entropy")
+    before = b.read(b.parameters)
+    train(b, X, targets, np.arange(10), 10, OPTIMIZERS["adamw"][0], mode=TRAINING | FULL)
+    after = b.read(b.parameters)
+    for name, slot in b.plan.parameter_names.items():
+        if slot.kind in ("weight", "gamma"):
+            record = b.executor.records[slot.op]
+            np.testing.assert_allclose(
+                record["update"], np.linalg.norm(after[name] - before[name]), rtol=1e-9
+            )
+            np.testing.assert_allclose(record["weight"], np.linalg.norm(before[name]), rtol=1e-12)
+            gradient = np.linalg.norm(b.read(b.gradients)[name])
+            np.testing.assert_allclose(record["weight_gradient"]["norm"], gradient, rtol=1e-12)
+
+
+@every_executor
+def test_both_ways_into_a_block_are_booked_at_its_join(kind, rng):
+    b = bench(kind, [Dense(6), Residual([Dense(6), "tanh"], scale=0.5), Dense(3)], 4, "float64", capacity=9)
+    X, targets = data(rng, 9, 4, 3, "float64", "mean_squared_error")
+    b.executor.bind(X, targets)
+    b.executor.observe(np.arange(9), mode=TRAINING | FULL, seed=0, step=1)
+    fork, join = 1, 4
+    records = b.executor.records
+    d_join = b.slot(b.executor.deltas, int(b.plan.table[join]["d_output"]), 6, 9)
+    d_block = b.slot(b.executor.deltas, int(b.plan.table[fork]["d_input"]), 6, 9)
+    branch = d_block - d_join
+    np.testing.assert_allclose(records[join]["skip"], np.linalg.norm(d_join))
+    np.testing.assert_allclose(records[join]["branch"], np.linalg.norm(branch))
+    cosine = (branch * d_join).sum() / np.linalg.norm(branch) / np.linalg.norm(d_join)
+    np.testing.assert_allclose(records[join]["cosine"], cosine)
+    np.testing.assert_allclose(records[fork]["d_input"]["norm"], np.linalg.norm(d_block))
+    np.testing.assert_allclose(records[fork]["d_output"]["norm"], np.linalg.norm(branch))
+
+
+@every_executor
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("optimizer", ["momentum", "adam"])
+def test_a_step_without_a_finite_gradient_is_not_applied(kind, optimizer, bad, dtype, rng):
+    hyper, slots = OPTIMIZERS[optimizer]
+    X, targets = data(rng, 20, 13, 5, dtype, "mean_squared_error")
+    X[13, 4] = bad  # in the third batch of four
+    stopped, clean = (bench(kind, MIXED, 13, dtype, capacity=5, slots=slots) for _ in range(2))
+    steps, status, _, norms = train(stopped, X, targets, np.arange(20), 5, hyper, mode=TRAINING | FULL)
+    assert (steps, status) == (3, 1)
+    assert not np.isfinite(norms[2])
+    assert np.isnan(stopped.executor.records["update"]).all()
+    assert train(clean, X, targets, np.arange(10), 5, hyper)[:2] == (2, 0)
+    for a, b in zip(
+        (stopped.parameters, stopped.state, *stopped.slots),
+        (clean.parameters, clean.state, *clean.slots),
+        strict=True,
+    ):
+        assert a.tobytes() == b.tobytes()
+    # … and the next batch finds everything as it was
+    assert train(stopped, X, targets, np.arange(15, 20), 5, hyper, step=3)[1] == 0
+
+
+@every_executor
+def test_pads_stay_zero(kind, dtype, rng):
+    layers = [
+        Dense(5),
+        "sigmoid",
+        BatchNorm(),
+        Residual([Dense(5), "exponential", Dropout(0.3)]),
+        Dense(3),
+        "softmax",
+    ]
+    b = bench(kind, layers, 3, dtype, capacity=7, slots=2)
+    X, targets = data(rng, 14, 3, 3, dtype, "mean_squared_error")
+    train(b, X, targets, np.arange(14), 7, OPTIMIZERS["adamw"][0], mode=TRAINING | FULL)
+    for arena in (b.parameters, b.gradients, *b.slots):
+        kept = b.read(arena)
+        copy = np.zeros_like(arena)
+        held, b.parameters = b.parameters, copy
+        b.write(kept)
+        b.parameters = held
+        np.testing.assert_array_equal(arena, copy)
+    width = b.plan.tile
+    for op in b.plan.table:
+        for arena, slot, columns in (
+            (b.executor.activations, op["output"], int(op["columns_out"])),
+            (b.executor.deltas, op["d_output"], int(op["columns_out"])),
+        ):
+            padded = -(-columns // width) * width
+            np.testing.assert_array_equal(b.slot(arena, int(slot), padded, 7)[:, columns:], 0)
+
+
+@every_executor
+def test_dropout_depends_on_seed_step_and_place_only(kind, dtype, rng):
+    X = rng.uniform(1, 2, size=(6, 9)).astype(dtype)
+
+    def dropped(rows, seed, step):
+        b = bench(kind, [Dropout(0.5), Dense(9)], 9, dtype, capacity=6)
+        b.executor.bind(X, None)
+        b.executor.observe(np.arange(rows), mode=TRAINING, seed=seed, step=step, stop=0)
+        return b.slot(b.executor.activations, int(b.plan.table[0]["output"]), 9, rows)
+
+    first = dropped(6, 1, 1)
+    np.testing.assert_array_equal(first[first != 0], (X * 2)[first != 0])
+    assert 0.2 < np.mean(first == 0) < 0.8
+    np.testing.assert_array_equal(dropped(4, 1, 1), first[:4])
+    for other in (dropped(6, 2, 1), dropped(6, 1, 2), dropped(6, 1 + 2**40, 1)):
+        assert ((other == 0) != (first == 0)).any()
+    np.testing.assert_array_equal(dropped(6, 1, 1 + 2**32), first)  # 32 bits of the step
+
+
+def test_philox_gives_the_published_words():
+    # known-answer vectors of Random123 (Salmon et al. 2011), philox4x32 with 10 rounds
+    from gradcore.kernels.reference import philox
+
+    known = (
+        ((0, 0, 0, 0), (0, 0), (0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8)),
+        ((0xFFFFFFFF,) * 4, (0xFFFFFFFF,) * 2, (0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD)),
+        (
+            (0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344),
+            (0xA4093822, 0x299F31D0),
+            (0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1),
+        ),
+    )
+    for counter, key, words in known:
+        assert tuple(int(w[0]) for w in philox(tuple(np.uint64([c]) for c in counter), key)) == words

@@ -1,0 +1,76 @@
+"""The files around the package say what the package is."""
+
+import inspect
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import gradcore
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def text(name):
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def public_names():
+    """Every name a user may write: gradcore.x and gradcore.module.x, modules' __all__ decide where they have one."""
+    for name in gradcore.__all__:
+        value = getattr(gradcore, name)
+        if inspect.ismodule(value):
+            for inner in getattr(value, "__all__", ()):
+                yield f"{name}.{inner}", getattr(value, inner)
+        else:
+            yield name, value
+
+
+def test_one_version_everywhere():
+    assert f"\nversion: {gradcore.__version__}\n" in text("CITATION.cff")
+    newest = re.search(r"^## (\S+)", text("CHANGELOG.md"), re.MULTILINE)
+    assert newest[1] == gradcore.__version__
+
+
+def test_ci_runs_the_commands_of_the_readme():
+    commands = re.findall(r"```sh\n(.*?)\n```", text("README.md"), re.DOTALL)
+    assert len(commands) == 2
+    lines = {line.strip() for line in text(".ci/run").splitlines()}
+    for command in commands:
+        assert command in lines, f"README.md says {command!r}, .ci/run does not run it"
+
+
+def test_the_example_of_the_readme_runs(tmp_path):
+    (example,) = re.findall(r"```python\n(.*?)```", text("README.md"), re.DOTALL)
+    assert len([line for line in example.splitlines() if line.strip()]) <= 15
+    done = subprocess.run(
+        [sys.executable, "-c", example], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "'vanishing_gradient'" in done.stdout
+    assert float(done.stdout.split()[-1]) > 0.9
+
+
+def test_links_of_the_documents_lead_somewhere():
+    for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]:
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.relative_to(ROOT)} links to {target}"
+
+
+def test_the_extras_of_ci_are_the_extras_of_the_project():
+    extras = tomllib.loads(text("pyproject.toml"))["project"]["optional-dependencies"]
+    assert {"plot", "test", "bench", "peers", "dev"} <= set(extras)
+    assert {"pytest", "hypothesis"} <= {re.match(r"[\w-]+", need)[0] for need in extras["test"]}
+
+
+@pytest.mark.parametrize(("name", "value"), [pytest.param(*pair, id=pair[0]) for pair in public_names()])
+def test_public_names_are_documented_with_an_example(name, value):
+    if not callable(value):
+        return
+    documentation = inspect.getdoc(value) or ""
+    assert documentation, f"gradcore.{name} has no docstring"
+    if not (inspect.isclass(value) and issubclass(value, Exception | Warning)):
+        assert ">>> " in documentation, f"gradcore.{name} shows no example"
