@@ -40,8 +40,9 @@ def result_dtype(*arrays: Array) -> np.dtype[Any]:
 
 
 def kernel_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """Return the dtype in which a result of `dtype` is computed: float16 in float32."""
-    return np.dtype(np.float32) if dtype == np.float16 else dtype
+    """Return the dtype in which a result of `dtype` is computed: native, float16 in float32."""
+    native = dtype.newbyteorder("=")
+    return np.dtype(np.float32) if native == np.float16 else native
 
 
 def as_kernel_array(array: Array, dtype: np.dtype[Any]) -> Array:

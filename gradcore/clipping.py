@@ -221,7 +221,7 @@ def _norm(gradients: list[_Gradient], p: float, exponent: int = 0) -> float:
 
 
 def _array_norm(array: Array, p: float, exponent: int) -> float:
-    x = as_kernel_array(array, kernel_dtype(array.dtype.newbyteorder("="))).reshape(-1)
+    x = as_kernel_array(array, kernel_dtype(array.dtype)).reshape(-1)
     if p == 2 and exponent == 0:
         return float(kernels.safe_norm(x))
     return _p_norm(np.ldexp(x.astype(np.float64), -exponent), p)

@@ -15,17 +15,21 @@ from gradcore.training.targets import encode
 if TYPE_CHECKING:
     from gradcore.network import Network
 
-ELEMENTS = 6                            # of each parameter, besides the directions
-WIDTHS = (1e-2, 1e-3, 1e-4, 1e-5)       # of the differences, relative to the parameter's rms
-ROUNDINGS = 64.0                        # of the loss, in units of its last place
+ELEMENTS = 6  # of each parameter, besides the directions
+NEARBY = 0.1  # how far away the comparison is made, relative to the parameter's rms
+WIDTHS = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)  # of the differences, relative to the parameter's rms
+ROUNDINGS = 64.0  # of the loss, in units of its last place
+INVISIBLE = 1e8  # how far a size must be above its rounding to be compared in full
 
 
 def check_gradients(net: Network, X: ArrayLike, y: ArrayLike, *, loss: str = "auto", seed: int = 0) -> float:
     """Compare the gradients of a network with central differences of its loss, in float64.
 
-    Each parameter is moved along the gradient, along two random directions and along single elements; at each, the signed
-    slope of the loss is estimated by fourth-order differences of several widths, of which the one that agrees best with
-    half its width counts (a wide one crosses kinks, a narrow one is rounding).
+    The comparison is made at a random point near the network's parameters: biases that start at zero put the rows of
+    dead ReLUs exactly on their kinks, where there is no derivative to compare with. Each parameter is moved along the
+    gradient, along two random directions and along single elements; at each, the signed slope of the loss is
+    estimated by fourth-order differences of several widths, of which the one that agrees best with half its width
+    counts (a wide one crosses kinks, a narrow one is rounding).
 
     Parameters
     ----------
@@ -41,8 +45,8 @@ def check_gradients(net: Network, X: ArrayLike, y: ArrayLike, *, loss: str = "au
     -------
     float
         The worst relative error over the parameters, ``‖estimated - computed‖ / max(‖estimated‖, ‖computed‖)`` over all
-        slopes of one parameter. Right gradients of smooth networks give 1e-8 or less, wrong ones 1e-2 to 2. What the loss's own
-        rounding hides (gradients far below 1e-10 of the loss) is not counted.
+        slopes of one parameter. Right gradients of smooth networks give 1e-8 or less, wrong ones 1e-2 to 2; NaN where a
+        loss is not finite. A difference that the loss's own rounding can make counts at most 1e-8.
 
     Examples
     --------
@@ -53,7 +57,9 @@ def check_gradients(net: Network, X: ArrayLike, y: ArrayLike, *, loss: str = "au
     True
     """
     exact = net.rebuilt(net.layers, dtype=np.float64)
-    exact.set_parameters(net.get_parameters())
+    rng = stream(check_seed(seed), DIRECTIONS)
+    exact.set_parameters({name: _near(value, rng) if name in net.plan.parameter_names else value
+                          for name, value in net.get_parameters().items()})  # fmt: skip
     X = as_inputs(X, exact.input_size, exact.dtype)
     targets = encode(y, loss, exact.output_size, exact.dtype, classes=net.classes_)
     check_rows(X, targets.values)
@@ -71,26 +77,39 @@ def check_gradients(net: Network, X: ArrayLike, y: ArrayLike, *, loss: str = "au
         return float((losses[0] - 8 * losses[1] + 8 * losses[2] - losses[3]) / (12 * width))
 
     worst = 0.0
-    rng = stream(check_seed(seed), DIRECTIONS)
     parameters = exact.get_parameters()
     for name, gradient in gradients.items():
         value = parameters[name]
-        scale = float(np.sqrt(np.mean(value**2))) or 0.1
+        scale = _rms(value)
         estimated, computed, hidden = [], [], []
         for direction in _directions(gradient, rng):
-            found = [(slopes(name, value, direction, w * scale), slopes(name, value, direction, w * scale / 2), w * scale)
-                     for w in WIDTHS]  # fmt: skip
-            wide, narrow, width = min(found, key=lambda pair: abs(pair[0] - pair[1]))
-            estimated.append(narrow)
+            widths = [width * scale for width in WIDTHS]
+            found = [[slopes(name, value, direction, w / half) for half in (1, 2)] for w in widths]
+            best = int(np.argmin([abs(wide - narrow) for wide, narrow in found]))
+            estimated.append(found[best][1])
             computed.append(float(np.sum(gradient * direction)))
-            hidden.append(ROUNDINGS * np.finfo(np.float64).eps * max(abs(base), 1e-300) / width)
+            hidden.append(ROUNDINGS * np.finfo(np.float64).eps * max(abs(base), 1e-290) / widths[best])
         exact.set_parameters({name: value})
-        difference = max(0.0, float(np.linalg.norm(np.subtract(estimated, computed)) - np.linalg.norm(hidden)))
-        size = max(np.linalg.norm(estimated), np.linalg.norm(computed))
-        worst = max(worst, difference / float(size) if size > 0 else 0.0)
-        if not np.isfinite(size):
+        difference = float(np.linalg.norm(np.subtract(estimated, computed)))
+        size, rounding = (
+            max(np.linalg.norm(estimated), np.linalg.norm(computed)),
+            float(np.linalg.norm(hidden)),
+        )
+        if not np.isfinite(difference):
             return float("nan")
+        # a difference that rounding alone can make says nothing about the gradient, however small that is
+        worst = max(
+            worst, difference / max(float(size), 0.0 if difference > rounding else INVISIBLE * rounding)
+        )
     return worst
+
+
+def _rms(value: NDArray[Any]) -> float:
+    return float(np.sqrt(np.mean(np.square(value, dtype=np.float64)))) or 0.1
+
+
+def _near(value: NDArray[Any], rng: np.random.Generator) -> NDArray[Any]:
+    return value + NEARBY * _rms(value) * rng.standard_normal(value.shape)
 
 
 def _directions(gradient: NDArray[Any], rng: np.random.Generator) -> list[NDArray[Any]]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -366,7 +367,13 @@ def resolve(spec: str | Callable[..., Weights]) -> Initializer:
         if isinstance(spec, Initializer):
             return spec
         return Initializer(spec, Spec(getattr(spec, "__name__", repr(spec))))
-    parsed = parse_spec(spec)
+    return _resolve_text(spec)
+
+
+@lru_cache(maxsize=256)
+def _resolve_text(text: str) -> Initializer:
+    """Read a spec; kept, because a deep network asks for the same one at every layer."""
+    parsed = parse_spec(text)
     function = _BY_NAME.get(parsed.name)
     if function is None:
         raise unknown_name("initializer", parsed.name, REGISTRY)

@@ -47,7 +47,9 @@ class Parameters:
 
     def get(self) -> dict[str, Array]:
         """Return plain copies of all arrays by name."""
-        return {name: self.read(self.state if s.is_state else self.arena, s) for name, s in self.slots.items()}
+        return {
+            name: self.read(self.state if s.is_state else self.arena, s) for name, s in self.slots.items()
+        }
 
     def gradients(self, arena: Array) -> dict[str, Array]:
         """Return plain copies of the gradients by parameter name."""
@@ -86,7 +88,9 @@ class Parameters:
             if kind in ("weight", "bias"):
                 op = self.plan.parameter_names[name].op
                 rng = stream(seed, INITIAL_WEIGHTS, number)
-                fresh[name] = _initializer(self.plan, layers, op, kind)(slot.shape, rng=rng, dtype=self.plan.dtype)
+                fresh[name] = _initializer(self.plan, layers, op, kind)(
+                    slot.shape, rng=rng, dtype=self.plan.dtype
+                )
             else:
                 fresh[name] = np.full(slot.shape, float(kind in ("gamma", "running_var")), self.plan.dtype)
         self.write(fresh)
@@ -141,7 +145,11 @@ def _initializer(plan: Plan, layers: tuple[Layer, ...], op: int, kind: str) -> i
     if layer.init != "auto":
         return initializers.resolve(layer.init)
     following = _following_activation(plan, layers, op)
-    return initializers.auto_for(following.info, following.parameter) if following else initializers.auto_for(None)
+    return (
+        initializers.auto_for(following.info, following.parameter)
+        if following
+        else initializers.auto_for(None)
+    )
 
 
 def _following_activation(plan: Plan, layers: tuple[Layer, ...], op: int) -> Activation | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,13 +15,19 @@ from gradcore.training.targets import Targets
 
 Array = NDArray[Any]
 
+_LOSSES: dict[str, Callable[..., Any]] = {
+    "cross_entropy": losses.cross_entropy,
+    "binary_cross_entropy": losses.binary_cross_entropy,
+    "mse": losses.mse,
+}
+
 
 def labels_of(outputs: Array, loss: Loss | None, classes: Array | None) -> Array:
     """Return the label that each row of outputs stands for; without a loss of labels the outputs themselves."""
     if loss is None or not loss.classification:
         return outputs[:, 0] if outputs.shape[1] == 1 else outputs
     if loss.name == "cross_entropy":
-        codes = outputs.argmax(axis=1)
+        codes: Array = outputs.argmax(axis=1)
         return codes if classes is None else classes[codes]
     above = (outputs > 0).astype(np.int64)
     above = above[:, 0] if outputs.shape[1] == 1 else above
@@ -30,7 +37,9 @@ def labels_of(outputs: Array, loss: Loss | None, classes: Array | None) -> Array
 def probabilities_of(outputs: Array, loss: Loss | None, last_activation: str | None) -> Array:
     """Return the probability of each class; before any training the number of outputs says which loss is meant."""
     if loss is not None and not loss.classification:
-        raise ValueError(f"this network was trained towards numbers ({loss.name}): it has no classes; use predict")
+        raise ValueError(
+            f"this network was trained towards numbers ({loss.name}): it has no classes; use predict"
+        )
     binary = outputs.shape[1] == 1 if loss is None else loss.name == "binary_cross_entropy"
     if not binary:
         return outputs if last_activation == "softmax" else softmax(outputs)
@@ -41,8 +50,7 @@ def probabilities_of(outputs: Array, loss: Loss | None, last_activation: str | N
 def scores(outputs: Array, targets: Targets) -> dict[str, float]:
     """Return the loss and the accuracy (labels) or the coefficient of determination (numbers)."""
     loss, y = targets.loss, targets.values
-    function = {"cross_entropy": losses.cross_entropy, "binary_cross_entropy": losses.binary_cross_entropy, "mse": losses.mse}
-    result = {"loss": float(function[loss.name](outputs, y, reduction=loss.reduction))}
+    result = {"loss": float(_LOSSES[loss.name](outputs, y, reduction=loss.reduction))}
     if loss.name == "cross_entropy":
         result["accuracy"] = float(np.mean(outputs.argmax(axis=1) == y))
     elif loss.name == "binary_cross_entropy":

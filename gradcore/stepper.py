@@ -13,8 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from gradcore import kernels
 from gradcore.errors import GradcoreWarning
 from gradcore.health.ledger import Ledger
-from gradcore.losses import Loss
-from gradcore.losses import resolve as resolve_loss
+from gradcore.losses import Loss, resolve as resolve_loss
 from gradcore.optimizers import Optimizer
 from gradcore.threads import resolve_threads
 from gradcore.training.data import as_inputs, check_rows
@@ -79,8 +78,8 @@ class Stepper:
         self._pending_mode = 0
         self._ledger: Ledger | None = None
         self._loss: Loss | None = None
-        self._direct = False    # whether y may go to the kernels as it is
-        self._target_dtype, self._target_ndim = self._dtype, 2
+        self._direct = False  # whether y may go to the kernels as it is
+        self._target_kind = (self._dtype, 2)
         self._executor: Any = None
         self._version = -1
         self._closed = False
@@ -110,7 +109,7 @@ class Stepper:
         """
         if type(X) is not np.ndarray or X.dtype != self._dtype:
             X = as_inputs(X, self._columns, self._dtype, finite=False)
-        if not self._direct or type(y) is not np.ndarray or y.dtype != self._target_dtype or y.ndim != self._target_ndim:
+        if not self._direct or type(y) is not np.ndarray or (y.dtype, y.ndim) != self._target_kind:
             y = self._targets(y)
         rows = len(X)
         if rows != len(y) or not 0 < rows <= self._settings.batch_size:
@@ -195,7 +194,9 @@ class Stepper:
         if self._version != self._net._version:
             self._pending = None
             raise RuntimeError("the parameters have changed since forward: call forward again")
-        d_output = as_inputs(output_grad, self._net.output_size, self._dtype, name="output_grad", finite=False)
+        d_output = as_inputs(
+            output_grad, self._net.output_size, self._dtype, name="output_grad", finite=False
+        )
         rows = len(self._pending)
         if len(d_output) != rows:
             raise ValueError(f"output_grad has {len(d_output)} rows, the batch has {rows}")
@@ -226,7 +227,11 @@ class Stepper:
             No step was probed: ``probe=`` was not given, or its first step is still to come.
         """
         if self._ledger is None:
-            hint = "no step has been probed yet" if self._settings.probe else "net.stepper(..., probe=Probe()) keeps one"
+            hint = (
+                "no step was probed yet"
+                if self._settings.probe
+                else "net.stepper(..., probe=Probe()) keeps one"
+            )
             raise RuntimeError(f"there is no ledger: {hint}")
         return self._ledger
 
@@ -269,7 +274,7 @@ class Stepper:
         net = self._net
         self._loss = loss
         labels = loss is not None and loss.name == "cross_entropy"
-        self._target_dtype, self._target_ndim = (np.dtype(np.int64), 1) if labels else (self._dtype, 2)
+        self._target_kind = (np.dtype(np.int64), 1) if labels else (self._dtype, 2)
         self._executor = net.executor(
             self._settings.batch_size, loss=loss, optimizer=self._settings.optimizer, threads=self._threads
         )
@@ -286,7 +291,9 @@ class Stepper:
 
     def _refuse(self, X: Array, y: Array) -> None:
         check_rows(X, y)
-        raise ValueError(f"this stepper takes at most {self._settings.batch_size} rows (its batch_size), got {len(X)}")
+        raise ValueError(
+            f"this stepper takes at most {self._settings.batch_size} rows (its batch_size), got {len(X)}"
+        )
 
     def _probe_mode(self) -> int:
         probe = self._settings.probe

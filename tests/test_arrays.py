@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, strategies as st
 from numpy.lib.stride_tricks import as_strided
 
-from gradcore import activations, arrays, statistics as statistics_module
+from gradcore import arrays
 from gradcore.activations import sigmoid, tanh_backward
 from gradcore.softmax import softmax
 
@@ -154,7 +154,8 @@ def test_what_is_like_an_array_works(f, given, dtype):
 
 @every_function
 @pytest.mark.parametrize(
-    "given", [np.array([1j]), np.array(["a"]), np.array([None]), None, b"12", "12", np.array(["2020"], "M8[Y]"), {}]
+    "given",
+    [np.array([1j]), np.array(["a"]), np.array([None]), None, b"12", "12", np.array(["2020"], "M8[Y]"), {}],
 )
 def test_what_is_not_real_is_refused_by_its_dtype(f, given):
     with pytest.raises(TypeError, match=str(np.asarray(given).dtype).replace("[", r"\[")):
@@ -246,8 +247,3 @@ def test_overlap_is_sharing_an_element(pair):
     start = a.base.__array_interface__["data"][0]
     assert low == start + 8 * a.min()
     assert high == start + 8 * a.max() + 8
-
-
-def test_the_public_modules_share_this_route():
-    for module in (activations, statistics_module):
-        assert module.as_real is arrays.as_real

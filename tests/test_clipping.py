@@ -178,7 +178,13 @@ def test_an_array_listed_twice_counts_once():
 
 
 @pytest.mark.parametrize(
-    "pick", [lambda m: (m[:6], m[4:]), lambda m: (m, m[::-1]), lambda m: (m[:4].reshape(2, 2), m[:4]), lambda m: (m[2:3], m)]
+    "pick",
+    [
+        lambda m: (m[:6], m[4:]),
+        lambda m: (m, m[::-1]),
+        lambda m: (m[:4].reshape(2, 2), m[:4]),
+        lambda m: (m[2:3], m),
+    ],
 )
 def test_views_that_overlap_are_refused(pick):
     memory = np.arange(8.0)
@@ -207,7 +213,9 @@ def test_one_read_only_array_among_ten_stops_all():
     assert grad_norm(grads) == pytest.approx(10 * math.sqrt(30))
 
 
-@pytest.mark.parametrize("wrong", [np.ones(2, int), [1.0, 2.0], "ab", np.ma.ones(2), np.ones(2, complex), 3.0])
+@pytest.mark.parametrize(
+    "wrong", [np.ones(2, int), [1.0, 2.0], "ab", np.ma.ones(2), np.ones(2, complex), 3.0]
+)
 def test_what_is_not_a_gradient_stops_all(wrong):
     g = np.array([3.0, 4.0])
     with pytest.raises(TypeError, match="gradient 1"):
@@ -280,6 +288,8 @@ def test_agreement_with_pytorch():
     tensors = [torch.nn.Parameter(torch.zeros(g.shape, dtype=torch.float64)) for g in grads]
     for t, g in zip(tensors, grads, strict=True):
         t.grad = torch.tensor(g.copy())
-    assert clip_grad_norm_(grads, 1.0) == pytest.approx(float(torch.nn.utils.clip_grad_norm_(tensors, 1.0)), rel=1e-12)
+    assert clip_grad_norm_(grads, 1.0) == pytest.approx(
+        float(torch.nn.utils.clip_grad_norm_(tensors, 1.0)), rel=1e-12
+    )
     for t, g in zip(tensors, grads, strict=True):
         np.testing.assert_allclose(g, t.grad.numpy(), rtol=1e-6)  # PyTorch adds 1e-6 to the norm

@@ -112,7 +112,9 @@ def test_a_generator_moves_on_and_a_seed_starts_again():
     rng = np.random.default_rng(0)
     assert not np.array_equal(initializers.normal((3, 3), rng=rng), initializers.normal((3, 3), rng=rng))
     assert isinstance(initializers.generator(5).bit_generator, np.random.Philox)
-    np.testing.assert_array_equal(initializers.normal((3, 3), rng=5), initializers.normal((3, 3), rng=np.int64(5)))
+    np.testing.assert_array_equal(
+        initializers.normal((3, 3), rng=5), initializers.normal((3, 3), rng=np.int64(5))
+    )
 
 
 def test_the_global_random_state_is_left_alone():

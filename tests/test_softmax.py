@@ -9,12 +9,14 @@ INF, NAN = np.inf, np.nan
 every_dtype = pytest.mark.parametrize("dtype", ["f4", "f8"])
 
 
-@every_dtype
+VALUES = [0.0, -0.0, 1.0, 1000.0, -1000.0, 1e38, -1e38, 1e-45]
+
+
 @pytest.mark.parametrize("n", [1, 2, 3, 7, 8, 16, 100])
-@pytest.mark.parametrize("value", [0.0, -0.0, 1.0, 1000.0, -1000.0, 1e38, -1e38, 1e-45, 1e308, -1e308])
+@pytest.mark.parametrize(
+    ("dtype", "value"), [("f4", v) for v in VALUES] + [("f8", v) for v in [*VALUES, 1e308, -1e308]]
+)
 def test_equal_entries_share_equally_whatever_their_value(dtype, n, value):
-    if abs(value) > float(np.finfo(dtype).max):
-        pytest.skip("not a number of this dtype")
     result = softmax(np.full((3, n), value, dtype))
     np.testing.assert_array_equal(result, np.full((3, n), np.dtype(dtype).type(1) / n, dtype))
 

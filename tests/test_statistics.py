@@ -45,7 +45,9 @@ def test_infinity_without_nan():
     assert (s.mean, s.norm, s.rms, s.infs) == (math.inf, math.inf, math.inf, 1)
 
 
-@pytest.mark.parametrize(("dtype", "value"), [("f4", 1e38), ("f4", 1e-45), ("f8", 1e300), ("f8", 5e-324), ("f8", 1e-200)])
+@pytest.mark.parametrize(
+    ("dtype", "value"), [("f4", 1e38), ("f4", 1e-45), ("f8", 1e300), ("f8", 5e-324), ("f8", 1e-200)]
+)
 def test_extremes_neither_overflow_nor_vanish(dtype, value):
     x = np.array([value, -value, value, value], dtype)
     size = float(x[0])

@@ -57,10 +57,12 @@ def log1p_tail(z: mp.mpf) -> mp.mpf:
     return (2 * mp.atanh(s) - 2 * s) / s**3
 
 
-def normal_tail(q: mp.mpf, k: int) -> mp.mpf:
-    """(k + t) · Φ(-t) · exp(t²/2), the scaled tail of the normal distribution, at t = k (1 + q) / (1 - q)."""
+def normal_tail(q: mp.mpf, k: mp.mpf) -> mp.mpf:
+    """V with Φ(-t) exp(t²/2) = ½ / (1 + t V), the scaled tail of the normal distribution, t = k (1 + q) / (1 - q)."""
     t = k * (1 + q) / (1 - q)
-    return (k + t) * mp.erfc(t / mp.sqrt(2)) * mp.exp(t * t / 2) / 2
+    if t < mp.mpf("1e-25"):
+        return mp.sqrt(2 / mp.pi)
+    return (1 / (mp.erfc(t / mp.sqrt(2)) * mp.exp(t * t / 2)) - 1) / t
 
 
 for dtype, reduction_bits in zip(DTYPES, (16, 32), strict=True):
@@ -69,16 +71,16 @@ for dtype, reduction_bits in zip(DTYPES, (16, 32), strict=True):
           f"{rounded(LN2 - high, dtype)}  1/sqrt(2 pi) {rounded(1 / mp.sqrt(2 * mp.pi), dtype)}")
 
 half = LN2 / 2 * mp.mpf("1.0002")   # a little beyond ½ ln2: n is rounded from an inexact product
-for dtype, degree in zip(DTYPES, (4, 9), strict=True):
+for dtype, degree in zip(DTYPES, (5, 10), strict=True):
     polynomial("expm1: (exp(r) - 1 - r) / r²", expm1_tail, -half, half, degree, dtype)
 
 for dtype, degree in zip(DTYPES, (4, 9), strict=True):
     polynomial("log1p: (2 atanh(s) - 2s) / s³ in s²", log1p_tail, mp.mpf(0), mp.mpf(1) / 9, degree, dtype)
 
-for dtype, k, largest, degree in zip(DTYPES, (4, 5), ("14.5", "39.5"), (10, 22), strict=True):
-    q_high = (mp.mpf(largest) - k) / (mp.mpf(largest) + k)
-    polynomial(f"normal tail: ({k} + t) Φ(-t) exp(t²/2) in (t - {k}) / (t + {k}), t to {largest}",
-               lambda q, k=k: normal_tail(q, k), mp.mpf(-1), q_high, degree, dtype)
+for dtype, centre, largest, degree in zip(DTYPES, ("4", "3.5"), ("14.5", "39.5"), (10, 24), strict=True):
+    k, t_high = mp.mpf(centre), mp.mpf(largest)
+    polynomial(f"normal tail: V of Φ(-t) exp(t²/2) = ½ / (1 + t V) in (t - {centre}) / (t + {centre}), t to {largest}",
+               lambda q, k=k: normal_tail(q, k), mp.mpf(-1), (t_high - k) / (t_high + k), degree, dtype)
 
 # selu: the fixed point (mean 0, variance 1) of Klambauer et al. 2017, eq. 14
 alpha = -mp.sqrt(2 / mp.pi) / (mp.erfc(1 / mp.sqrt(2)) * mp.exp(mp.mpf(1) / 2) - 1)

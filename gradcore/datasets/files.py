@@ -159,7 +159,7 @@ def _load_npz(path: str, target: str) -> Table:
     from zipfile import BadZipFile  # a slow import that only this needs
 
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
             arrays = list(file.files)
             others = [a for a in arrays if a != target]
             name = "X" if "X" in others else others[0] if len(others) == 1 else None

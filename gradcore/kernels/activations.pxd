@@ -21,17 +21,19 @@ cdef inline vec identity(vec z, real parameter, vec* slope) noexcept nogil:
 
 
 # f(z) = 1 / (1 + exp(-z)),  f'(z) = exp(-|z|) f(|z|)²
-# With e = exp(-|z|), which cannot overflow, f(z) is 1 / (1 + e) or e / (1 + e).
+# With e = exp(-|z|), which cannot overflow, f(z) is 1 / (1 + e) or e / (1 + e).  What the rounding of 1 + e lost is
+# put back by one Newton step, for which 1 / (1 + e) is known to be f(|z|).
 cdef inline vec sigmoid(vec z, real parameter, vec* slope) noexcept nogil:
     cdef vec one = vsplat(1.0)
     cdef mask negative = vless(z, vsplat(0.0))
     cdef vec e = vexp_down(-vabs(z))
-    cdef vec a = vselect(negative, e, one) / (one + e)
-    cdef vec upper
+    cdef vec divisor = one + e
+    cdef vec divisor_low = (one - divisor) + e
+    cdef vec a = vselect(negative, e, one) / divisor
+    cdef vec upper = vselect(negative, one - a, a)
     if slope != NULL:
-        upper = vselect(negative, one - a, a)
         slope[0] = e * upper * upper
-    return a
+    return a - a * upper * divisor_low
 
 
 # f(z) = (exp(2z) - 1) / (exp(2z) + 1),  f'(z) = exp(-2|z|) (1 + |f(z)|)²

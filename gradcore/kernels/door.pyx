@@ -637,7 +637,7 @@ cdef class Executor:
         labels = np.zeros(capacity, np.int64)
         row_losses = np.zeros(capacity)
         units = self._units(table)
-        squares = np.zeros((4, max(len(units), 1)))
+        squares = np.zeros((5, max(len(units), 1)))
         widest = max(int(table["columns_in"].max()), int(table["columns_out"].max()))
         parts = np.zeros((_panels(widest, self.engine.tile) + 1) * self.engine.part_size, np.uint8)
         self.kept = (table, targets, labels, row_losses, units, squares, parts)
@@ -667,6 +667,7 @@ cdef class Executor:
         p.unit_peaks = <double*>held.reals(squares[1], "squares", b"d", -1, True)
         p.update_squares = <double*>held.reals(squares[2], "squares", b"d", -1, True)
         p.weight_squares = <double*>held.reals(squares[3], "squares", b"d", -1, True)
+        p.unit_bottoms = <double*>held.reals(squares[4], "squares", b"d", -1, True)
         p.parts = held.take(parts, "parts", True).buf
         p.records = <Record*>held.take(self.records.view(np.uint8), "records", True).buf
         p.hyper = _hyper({})

@@ -36,12 +36,12 @@ from .program cimport (
     BACKWARD_BATCH, FORWARD, FORWARD_BATCH, OBSERVE, TRAIN, TRANSPOSE, Engine, Program, Unit,
 )
 from .simd cimport LANES, TILE, real
-from .statistics cimport FoldPart, count_flat, dot, fold_finish, fold_panel, safe_norm, sum_squares
+from .statistics cimport FoldPart, count_flat, dot, fold_finish, fold_panel, safe_norm, smallest_nonzero, sum_squares
 from .threads cimport Team, meet, team_run, team_start, team_stop
 from .types cimport (
     ACTIVATION, ADAM, ADAMW, BATCH_NORM, BATCH_STATISTICS, BINARY_CROSS_ENTROPY, CROSS_ENTROPY, DENSE, DONE, DROP,
     DROPOUT, FORK, FULL, INPUT_GRADIENT, JOIN, LIGHT, MEAN_SQUARED_ERROR, NONFINITE, SOFTMAX, UPDATE,
-    Fold, Hyper, Op, index,
+    Fold, Hyper, Op, Record, index,
 )
 
 # ------------------------------------------------------------------ who does what
@@ -66,8 +66,12 @@ cdef void fold_matrix(Program* p, Team* team, int member, Fold* fold, const real
     cdef index panels = panels_of(columns), panel
     meet(team)
     for panel in range(share(panels, member, team.size), share(panels, member + 1, team.size)):
-        parts[panel] = fold_panel(matrix + panel * p.capacity * TILE, rows, used_columns(columns, panel),
-                                  with_signal, (p.mode & FULL) != 0)
+        if with_signal:                            # a constant at each call, so that the loop inside is free of it
+            parts[panel] = fold_panel(matrix + panel * p.capacity * TILE, rows, used_columns(columns, panel), True,
+                                      (p.mode & FULL) != 0)
+        else:
+            parts[panel] = fold_panel(matrix + panel * p.capacity * TILE, rows, used_columns(columns, panel), False,
+                                      (p.mode & FULL) != 0)
     meet(team)
     if member == 0:
         fold[0] = fold_finish(parts, panels, rows, columns, with_signal)
@@ -381,16 +385,17 @@ cdef double total_loss(const Program* p, index rows) noexcept nogil:
 cdef void backward_pass(Program* p, Team* team, int member, index rows, index first, index last) noexcept nogil:
     cdef index i
     cdef const Op* op
-    cdef bint probed = probing(p)
+    cdef bint probed = probing(p), reads_data
     if probed:
         op = &p.ops[p.n_ops - 1]
         fold_matrix(p, team, member, &p.records[p.n_ops - 1].d_output,
                     <const real*>p.deltas + op.d_output * p.capacity, op.columns_out, rows, False)
     for i in range(p.n_ops - 1, -1, -1):
         op = &p.ops[i]
+        reads_data = op.d_input == 0 and (not p.mode & INPUT_GRADIENT or (op.kind == DENSE and op.transposed < 0))
+        if reads_data and op.kind != BATCH_NORM:   # (which has parameters' gradients to give)
+            continue
         if op.kind == DENSE:
-            if op.transposed < 0 or (op.input == 0 and not p.mode & INPUT_GRADIENT):
-                continue
             dense_backward(p, op, first, last)
         elif op.kind == BATCH_NORM:
             meet(team)
@@ -409,7 +414,7 @@ cdef void backward_pass(Program* p, Team* team, int member, index rows, index fi
                        1, <const real*>p.deltas + p.ops[op.partner].d_output * p.capacity, op.columns_in, first, last)
         else:
             slope_op_backward(p, op, first, last)
-        if probed:
+        if probed and not reads_data:
             fold_delta(p, team, member, i, rows)
             meet(team)
 
@@ -439,6 +444,8 @@ cdef void gradient_pass(Program* p, int member, int size, index rows) noexcept n
         elif op.kind == DENSE:
             bias_gradient(p, op, rows)
         p.unit_squares[u] = sum_squares(<const real*>p.gradients + unit.offset, unit.size, &p.unit_peaks[u])
+        if p.mode & LIGHT:
+            p.unit_bottoms[u] = smallest_nonzero(<const real*>p.gradients + unit.offset, unit.size)
 
 
 cdef double gradient_norm(const Program* p) noexcept nogil:
@@ -498,44 +505,86 @@ cdef void running_statistics(Program* p, index rows) noexcept nogil:
 
 
 cdef void book_gradients(Program* p, bint applied) noexcept nogil:
-    # The ledger's entries about parameters, from what the units left behind.
-    cdef index u, i
-    cdef const Unit* unit
-    cdef Fold* fold
+    # The ledger's entries about parameters.
+    cdef index i
     for i in range(p.n_ops):
-        p.records[i].update = NAN
-        p.records[i].weight = NAN
-        p.records[i].bias_gradient = NAN
-        p.records[i].weight_gradient.norm = NAN
         if p.ops[i].weight >= 0:
-            book_op(p, i, applied)
+            if p.mode & FULL:
+                book_full(p, i, applied)
+            else:
+                book_light(p, i)
 
 
-cdef void book_op(Program* p, index i, bint applied) noexcept nogil:
+cdef bint weight_unit(const Program* p, index u, index i) noexcept nogil:
+    # whether unit u is of the weights (or gamma) of op i
+    return p.units[u].op == i and (p.ops[i].bias < 0 or p.units[u].offset != p.ops[i].bias)
+
+
+cdef void book_light(Program* p, index i) noexcept nogil:
+    # Norm and extreme from what the units left behind; nothing is read again unless that is not finite.
+    cdef Record* record = &p.records[i]
+    cdef double squares = 0.0, peak = 0.0, bottom = INFINITY
+    cdef index u = first_unit(p, i)
+    while u < p.n_units and p.units[u].op == i:
+        if weight_unit(p, u, i):
+            squares += p.unit_squares[u]
+            peak = p.unit_peaks[u] if p.unit_peaks[u] > peak else peak
+            bottom = p.unit_bottoms[u] if p.unit_bottoms[u] < bottom else bottom
+        else:
+            record.bias_gradient = sqrt(p.unit_squares[u])
+        u += 1
+    if not (peak == 0.0 or 1e-200 < squares < 1e200):
+        fold_gradient(p, i)
+        return
+    record.weight_gradient.norm = sqrt(squares)
+    record.weight_gradient.max_abs = peak
+    record.weight_gradient.min_abs = bottom if peak > 0.0 else 0.0
+    record.weight_gradient.signal = record.weight_gradient.zeros = record.weight_gradient.subnormals = NAN
+    record.weight_gradient.infs = record.weight_gradient.nans = 0.0
+
+
+cdef index first_unit(const Program* p, index i) noexcept nogil:
+    # units are in the order of the ops
+    cdef index low = 0, high = p.n_units, middle
+    while low < high:
+        middle = (low + high) // 2
+        if p.units[middle].op < i:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+cdef void fold_gradient(Program* p, index i) noexcept nogil:
     cdef const Op* op = &p.ops[i]
-    cdef Fold* fold = &p.records[i].weight_gradient
     cdef FoldPart* parts = <FoldPart*>p.parts
-    cdef index rows = op.columns_in if op.kind == DENSE else 1
-    cdef index panel, u
-    cdef double update = 0.0, weight = 0.0
+    cdef index rows = op.columns_in if op.kind == DENSE else 1, panel
     for panel in range(panels_of(op.columns_out)):
         parts[panel] = fold_panel(<const real*>p.gradients + op.weight + panel * rows * TILE, rows,
-                                  used_columns(op.columns_out, panel), False, (p.mode & FULL) != 0)
-    fold[0] = fold_finish(parts, panels_of(op.columns_out), rows, op.columns_out, False)
+                                  used_columns(op.columns_out, panel), False, True)
+    p.records[i].weight_gradient = fold_finish(parts, panels_of(op.columns_out), rows, op.columns_out, False)
     if op.bias >= 0:
         p.records[i].bias_gradient = safe_norm(<const real*>p.gradients + op.bias, panels_of(op.columns_out) * TILE)
-    if not p.mode & FULL:
-        return
+
+
+cdef void book_full(Program* p, index i, bint applied) noexcept nogil:
+    cdef const Op* op = &p.ops[i]
+    cdef index rows = op.columns_in if op.kind == DENSE else 1, u = first_unit(p, i)
+    cdef double update = 0.0
+    fold_gradient(p, i)
+    p.records[i].update = NAN
     if not applied:
         p.records[i].weight = safe_norm(<const real*>p.parameters + op.weight,
                                         panels_of(op.columns_out) * rows * TILE)
         return
-    for u in range(p.n_units):
-        if p.units[u].op == i and op.weight <= p.units[u].offset and (op.bias < 0 or p.units[u].offset != op.bias):
+    p.records[i].weight = 0.0
+    while u < p.n_units and p.units[u].op == i:
+        if weight_unit(p, u, i):
             update += p.update_squares[u]
-            weight += p.weight_squares[u]
+            p.records[i].weight += p.weight_squares[u]
+        u += 1
     p.records[i].update = sqrt(update)
-    p.records[i].weight = sqrt(weight)
+    p.records[i].weight = sqrt(p.records[i].weight)
 
 
 # ------------------------------------------------------------------ the jobs

@@ -50,6 +50,7 @@ cdef struct Program:
     index n_units
     double* unit_squares       # sum of squares of each unit's gradient
     double* unit_peaks         # its largest magnitude
+    double* unit_bottoms       # ledger: its smallest one that is not zero
     double* update_squares     # ledger: of each unit's update …
     double* weight_squares     # … and of its weights
     void* parts                # ledger: one FoldPart per panel

@@ -336,9 +336,9 @@ def scale_by(x: Array, factor: float) -> None:
 
 
 def clipped(g: Array, hyper: Mapping[str, float], scale: float) -> Array:
-    """The gradient an optimizer sees: clamped to clip_value, then scaled to clip_norm."""
+    """The gradient an optimizer sees: clamped to clip_value or, without that bound, scaled to clip_norm."""
     bound = hyper.get("clip_value", inf)
-    return (np.clip(g, -bound, bound) * np.float64(scale)).astype(g.dtype)
+    return np.clip(g, -bound, bound) if bound < inf else (g * np.float64(scale)).astype(g.dtype)
 
 
 @np.errstate(all="ignore")
@@ -528,11 +528,19 @@ class Executor:
         if self._booking():
             self.records[field][index] = fold(matrix, full="full" in self.mode, signal=signal)
 
+    def _books_slot(self, slot: int) -> bool:
+        """Slot 0 is dL/d(input of the network), which the compiled twin computes only when asked to."""
+        return self._booking() and (slot > 0 or "input_gradient" in self.mode)
+
+    def _book_delta(self, index: int, field: str, slot: int, columns: int) -> None:
+        if self._books_slot(slot):
+            self._book(index, field, self._delta(slot, columns))
+
     def _book_fork(self, op: SimpleNamespace) -> None:
         """The gradient reaches the input of a block by two ways: their norms and the cosine between them."""
-        skip = self._delta(self.ops[op.partner].d_output, op.columns_in)
-        branch = self._delta(op.d_output, op.columns_in)
-        if self._booking():
+        if self._books_slot(op.d_input):
+            skip = self._delta(self.ops[op.partner].d_output, op.columns_in)
+            branch = self._delta(op.d_output, op.columns_in)
             book = self.records[op.partner : op.partner + 1]
             book["skip"], book["branch"] = safe_norm(skip), safe_norm(branch)
             book["cosine"] = dot(skip, branch) / book["skip"] / book["branch"]
@@ -588,7 +596,7 @@ class Executor:
         for index, op in reversed(list(enumerate(self.ops))):
             x, y = self._activation(op.input, op.columns_in), self._activation(op.output, op.columns_out)
             d_x, d_y = self._delta(op.d_input, op.columns_in), self._delta(op.d_output, op.columns_out)
-            self._book(index, "d_output", d_y)
+            self._book_delta(index, "d_output", op.d_output, op.columns_out)
             if op.kind == "dense":
                 weight = self._weight(op, self.parameters)
                 d_input, self._weight(op, self.gradients)[...], d_bias = dense_backward(d_y, x, weight)
@@ -608,8 +616,7 @@ class Executor:
             elif op.kind == "fork":
                 self._book_fork(op)
                 d_x += self._delta(self.ops[op.partner].d_output, op.columns_in)
-            if op.d_input > 0 or "input_gradient" in self.mode:
-                self._book(index, "d_input", d_x)
+            self._book_delta(index, "d_input", op.d_input, op.columns_in)
             self._book_parameters(index, op, self.gradients)
 
     @np.errstate(all="ignore")

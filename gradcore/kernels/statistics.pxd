@@ -1,8 +1,8 @@
 # What one pass over a matrix finds (struct Fold), panel by panel, and the sums that clipping and optimizers need.
 #
-# The fast pass keeps squares in the matrix's own precision for a block of rows and goes on in double; it hands over
-# to the exact pass where that could overflow, underflow or meet what is not finite.  The exact pass works in double
-# on multiples of a power of two, so that no square leaves the range.
+# The fast pass keeps squares in the matrix's own precision for a block of rows and goes on in double.  Where that could
+# overflow or underflow, and in the full ledger, the sums are taken again: float32 in double lanes, float64 (and what is
+# not finite) one by one, on multiples of a power of two, so that no square leaves the range.
 #
 # signal² = mean over all elements of (x - mean of the column)², from deviations d from the first row:
 # sum d² - (sum d)² / rows, which keeps its digits where all rows are nearly equal (Chan, Golub and LeVeque, 1983).
@@ -10,7 +10,7 @@ from libc.math cimport INFINITY, NAN, fabs, frexp, isfinite, ldexp, sqrt
 
 from .simd cimport (
     LANES, REAL_IS_SINGLE, TILE, mask, real, vabs, vec, vequal, vfma, vlane, vless, vload, vmax, vmin, vselect,
-    vsplat, vwide_high, vwide_low, wide, wsum, wzero,
+    vsplat, vsum, vwide_high, vwide_low, wide, wlane, wsplat, wsum, wzero,
 )
 from .types cimport Fold, index
 
@@ -68,6 +68,24 @@ cdef inline double sum_squares(const real* x, index n, double* max_abs) noexcept
         i += 1
     max_abs[0] = peak
     return total
+
+
+cdef inline double smallest_nonzero(const real* x, index n) noexcept nogil:
+    # Smallest magnitude that is not zero, NaN left out; infinity when there is none.
+    cdef vec zero = vsplat(0), infinity = vsplat(<real>INFINITY), bottom = infinity, magnitude
+    cdef double found = INFINITY
+    cdef index i = 0
+    cdef int lane
+    while i + LANES <= n:
+        magnitude = vabs(vload(x + i))
+        bottom = vmin(vselect(vequal(magnitude, zero), infinity, magnitude), bottom)
+        i += LANES
+    for lane in range(LANES):
+        found = vlane(bottom, lane) if vlane(bottom, lane) < found else found
+    while i < n:
+        found = fabs(x[i]) if 0.0 < fabs(x[i]) < found else found
+        i += 1
+    return found
 
 
 cdef inline double safe_norm(const real* x, index n) noexcept nogil:
@@ -140,8 +158,48 @@ cdef inline FoldPart fold_exact(const real* base, index rows, index columns) noe
             first += x - shift
             squares += (x - shift) * (x - shift)
         squares -= first * first / rows
-        part.spread += 0.0 if squares < 0.0 else squares
+        part.spread += squares
     return part
+
+
+cdef inline void wide_sums(FoldPart* part, const real* base, index rows, bint with_signal) noexcept nogil:
+    # Squares and spread of a finite float32 panel in double lanes, where no float32 square leaves the range.
+    cdef wide shift[2]
+    cdef wide first[2]
+    cdef wide spread[2]
+    cdef wide squares = wzero(), x, d, n = wsplat(<double>rows), rest
+    cdef vec v
+    cdef index r
+    cdef int half, part_of
+    part.spread = 0.0
+    for half in range(2):
+        v = vload(base + half * LANES)
+        shift[0] = vwide_low(v)
+        shift[1] = vwide_high(v)
+        for part_of in range(2):
+            first[part_of] = spread[part_of] = wzero()
+        for r in range(rows):
+            v = vload(base + r * TILE + half * LANES)
+            for part_of in range(2):
+                x = vwide_low(v) if part_of == 0 else vwide_high(v)
+                squares = squares + x * x
+                d = x - shift[part_of]
+                first[part_of] = first[part_of] + d
+                spread[part_of] = spread[part_of] + d * d
+        for part_of in range(2):
+            rest = spread[part_of] - first[part_of] * first[part_of] / n
+            part.spread += wsum(rest)
+    part.squares = wsum(squares)
+
+
+cdef inline double count_subnormals(const real* base, index n) noexcept nogil:
+    cdef vec smallest_normal = vsplat(<real>(1.1754943508222875e-38 if REAL_IS_SINGLE else 2.2250738585072014e-308))
+    cdef vec zero = vsplat(0), one = vsplat(1), magnitude, count = zero
+    cdef index i
+    for i in range(0, n // LANES):
+        magnitude = vabs(vload(base + i * LANES))
+        count = count + vselect(vless(magnitude, smallest_normal), vselect(vequal(magnitude, zero), zero, one), zero)
+    return <double>vsum(count)
 
 
 cdef inline FoldPart fold_panel(const real* base, index rows, index columns, bint with_signal, bint exact) noexcept nogil:
@@ -154,22 +212,24 @@ cdef inline FoldPart fold_panel(const real* base, index rows, index columns, bin
     cdef vec top = vsplat(0), bottom = vsplat(<real>INFINITY), zeros = vsplat(0), x, d, magnitude
     cdef vec zero = vsplat(0), one = vsplat(1), infinity = vsplat(<real>INFINITY)
     cdef mask is_zero
-    cdef double first_total[32]
-    cdef double spread_total[32]
+    cdef wide first_low[2]
+    cdef wide first_high[2]
+    cdef wide spread_low[2]
+    cdef wide spread_high[2]
+    cdef wide deviation = wzero(), n = wsplat(<double>rows)
+    # between these no square and no sum of a block of squares leaves the range or loses digits to underflow
     cdef double big = 1e17 if REAL_IS_SINGLE else 1e140
     cdef double small = (1e-9 if with_signal else 1e-16) if REAL_IS_SINGLE else 1e-140
     cdef double smallest_normal = 1.1754943508222875e-38 if REAL_IS_SINGLE else 2.2250738585072014e-308
-    cdef double deviation
-    cdef index r = 0, end, pads = (TILE - columns) * rows
+    cdef index r = 0, end
     cdef int half, lane
-    if exact or rows == 0:
+    if rows == 0:
         return fold_exact(base, rows, columns)
     part.exponent = 0
     part.squares = part.spread = 0.0
-    for lane in range(TILE):
-        first_total[lane] = spread_total[lane] = 0.0
     for half in range(2):
         shift[half] = vload(base + half * LANES)
+        first_low[half] = first_high[half] = spread_low[half] = spread_high[half] = wzero()
     while r < rows:
         end = rows if rows - r < FOLD_BLOCK else r + FOLD_BLOCK
         for half in range(2):
@@ -191,24 +251,30 @@ cdef inline FoldPart fold_panel(const real* base, index rows, index columns, bin
         part.squares += wsum(widen(squares[0]) + widen(squares[1]))
         if with_signal:
             for half in range(2):
-                for lane in range(LANES):
-                    first_total[half * LANES + lane] += vlane(first[half], lane)
-                    spread_total[half * LANES + lane] += vlane(spread[half], lane)
+                first_low[half] = first_low[half] + vwide_low(first[half])
+                first_high[half] = first_high[half] + vwide_high(first[half])
+                spread_low[half] = spread_low[half] + vwide_low(spread[half])
+                spread_high[half] = spread_high[half] + vwide_high(spread[half])
     part.max_abs = part.zeros = 0.0
     part.min_abs = INFINITY
     for lane in range(LANES):
         part.max_abs = vlane(top, lane) if vlane(top, lane) > part.max_abs else part.max_abs
         part.min_abs = vlane(bottom, lane) if vlane(bottom, lane) < part.min_abs else part.min_abs
         part.zeros += vlane(zeros, lane)
-    if (not isfinite(part.squares) or not part.max_abs < big or 0.0 < part.max_abs < small
-            or part.min_abs < smallest_normal):
+    if part.max_abs == INFINITY or part.squares != part.squares:
         return fold_exact(base, rows, columns)
-    part.zeros -= pads
-    part.subnormals = part.infs = part.nans = 0.0
-    if with_signal:
-        for lane in range(TILE):
-            deviation = spread_total[lane] - first_total[lane] * first_total[lane] / rows
-            part.spread += deviation if deviation > 0.0 else 0.0
+    part.zeros -= (TILE - columns) * rows
+    part.infs = part.nans = 0.0
+    part.subnormals = count_subnormals(base, rows * TILE) if part.min_abs < smallest_normal else 0.0
+    if exact or not part.max_abs < big or 0.0 < part.max_abs < small:
+        if not REAL_IS_SINGLE:
+            return fold_exact(base, rows, columns)
+        wide_sums(&part, base, rows, with_signal)
+    elif with_signal:
+        for half in range(2):
+            deviation = deviation + (spread_low[half] - first_low[half] * first_low[half] / n)
+            deviation = deviation + (spread_high[half] - first_high[half] * first_high[half] / n)
+        part.spread = wsum(deviation)
     return part
 
 
@@ -235,6 +301,7 @@ cdef inline Fold fold_finish(const FoldPart* parts, index panels, index rows, in
         step = 2 * (parts[p].exponent - exponent)
         squares += parts[p].squares if step == 0 else ldexp(parts[p].squares, step)
         spread += parts[p].spread if step == 0 else ldexp(parts[p].spread, step)
+    spread = spread if spread > 0.0 else 0.0       # rounding may leave less than nothing of equal rows
     fold.norm = ldexp(sqrt(squares), exponent)
     fold.signal = ldexp(sqrt(spread / (<double>rows * columns)), exponent) if with_signal and rows > 1 else NAN
     if fold.min_abs == INFINITY and fold.max_abs == 0.0:

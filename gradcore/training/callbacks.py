@@ -18,9 +18,9 @@ Logs = Mapping[str, float]
 class Callback:
     """Override the hooks you need.
 
-    `network` and `history` are set before the first hook is called. ``self.network.stop_training = True`` ends the training
-    after the epoch (from a batch hook: after the step). ``self.network.set_parameters`` is allowed. Without an overridden
-    batch hook many steps run in one compiled call.
+    `network` and `history` are set before the first hook is called. ``self.network.stop_training = True`` ends the
+    training after the epoch (from a batch hook: after the step). ``self.network.set_parameters`` is allowed. Without
+    an overridden batch hook many steps run in one compiled call.
 
     Attributes
     ----------
@@ -116,7 +116,8 @@ class EarlyStopping(Callback):
         self._begin()
         known = self.history.history
         if self.monitor not in known:
-            hint = "; fit needs validation_data or validation_fraction for it" if self.monitor.startswith("val_") else ""
+            needs_data = self.monitor.startswith("val_")
+            hint = "; fit needs validation_data or validation_fraction for it" if needs_data else ""
             raise ValueError(
                 f"EarlyStopping watches {self.monitor!r}, which this training does not have{hint}. "
                 f"It has: {', '.join(known)}"

@@ -31,7 +31,9 @@ def as_numeric(name: str, values: Any) -> Array:
         except (TypeError, ValueError) as error:
             raise TypeError(f"{name} must hold numbers: {error}") from None
     if array.dtype.kind not in "buif":
-        raise TypeError(f"{name} must hold numbers, got dtype {array.dtype}; encode text, dates and complex numbers first")
+        raise TypeError(
+            f"{name} must hold numbers, got dtype {array.dtype}; encode anything else as numbers first"
+        )
     return array
 
 

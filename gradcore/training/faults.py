@@ -127,12 +127,16 @@ class _Replay:
                 operands["weight norm"] = float(record["weight"])
             if _bad(record["weight_gradient"]) or math.isinf(record["bias_gradient"]):
                 element, value = self._gradient_element(op)
-                return self._found("backward", op, self.plan.names[op], "weight gradient", element, value, operands)
+                return self._found(
+                    "backward", op, self.plan.names[op], "weight gradient", element, value, operands
+                )
             before_is_bad = op > 0 and _bad(records["d_output"][op - 1])
             if _bad(record["d_input"]) or before_is_bad:
                 slot, columns = int(table[op]["d_input"]), int(table[op]["columns_in"])
                 element, value = self._element(self._matrix(self.executor.deltas, slot, columns))
-                return self._found("backward", op, self.plan.names[op], "dL/d(input)", element, value, operands)
+                return self._found(
+                    "backward", op, self.plan.names[op], "dL/d(input)", element, value, operands
+                )
         return self._found("backward", None, "the network", "gradient norm", None, math.nan)
 
     def _forward_op(self, op: int) -> NonFinite:
@@ -150,7 +154,9 @@ class _Replay:
             at, column = int(np.flatnonzero(self.rows == element[0])[0]), element[1]
             if kind == kernels.OP_KINDS["dense"]:
                 inputs = int(row["columns_in"])
-                weight = untile(self.parameters, int(row["weight"]), inputs, int(row["columns_out"]), self.plan.tile)
+                weight = untile(
+                    self.parameters, int(row["weight"]), inputs, int(row["columns_out"]), self.plan.tile
+                )
                 operands = {"input": source[at], "weight": weight[:, column]}
                 if int(row["bias"]) >= 0:
                     operands["bias"] = float(self.parameters[int(row["bias"]) + column])
@@ -161,7 +167,9 @@ class _Replay:
         return self._found("forward", op, self.plan.names[op], "output", element, value, operands)
 
     def _run(self, stop: int) -> None:
-        self.executor.observe(self.rows, mode=self.mode, seed=self.seed, step=self.step, stop=stop, backward=False)
+        self.executor.observe(
+            self.rows, mode=self.mode, seed=self.seed, step=self.step, stop=stop, backward=False
+        )
 
     def _matrix(self, arena: Array, slot: int, columns: int) -> Array:
         capacity = self.executor.capacity
@@ -178,7 +186,8 @@ class _Replay:
     def _gradient_element(self, op: int) -> tuple[tuple[int, ...] | None, float]:
         row = self.plan.table[op]
         inputs = int(row["columns_in"]) if int(row["kind"]) == kernels.OP_KINDS["dense"] else 1
-        gradient = untile(self.executor.gradients, int(row["weight"]), inputs, int(row["columns_out"]), self.plan.tile).T
+        units, offset = int(row["columns_out"]), int(row["weight"])
+        gradient = untile(self.executor.gradients, offset, inputs, units, self.plan.tile).T
         wrong = np.argwhere(~np.isfinite(gradient))
         if not len(wrong):
             return None, math.nan

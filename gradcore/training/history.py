@@ -18,10 +18,10 @@ class History:
     Attributes
     ----------
     history : dict of str to list of float
-        One value per completed epoch: ``"loss"`` (mean over the rows of the steps that were applied), ``"val_loss"`` and
-        ``"val_accuracy"`` or ``"val_r2"`` where there is validation data, ``"gradient_norm"`` and
-        ``"gradient_norm_max"`` (median and largest over the steps, before clipping), ``"skipped_steps"`` (not applied
-        because their gradient was not finite).
+        One value per completed epoch: ``"loss"`` (mean over the rows of the steps that were applied), ``"val_loss"``
+        and ``"val_accuracy"`` or ``"val_r2"`` where there is validation data, ``"gradient_norm"`` and
+        ``"gradient_norm_max"`` (median and largest over the steps, before clipping), ``"skipped_steps"`` (not
+        applied because their gradient was not finite).
     epochs : list of int
         The completed epochs, from 0.
     faults : list of NonFinite

@@ -6,6 +6,7 @@ import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,8 +30,8 @@ from gradcore.training.targets import Targets, encode
 if TYPE_CHECKING:
     from gradcore.network import Network
 
-STRETCH = 0.04             # seconds of compiled steps between two visits to Python
-LOCATED_FAULTS = 10        # each costs several steps; a training that goes wrong tends to go wrong at every step
+STRETCH = 0.04  # seconds of compiled steps between two visits to Python
+LOCATED_FAULTS = 10  # each costs several steps; a training that goes wrong tends to go wrong at every step
 LEDGER_BYTES = 64 << 20
 
 
@@ -71,10 +72,9 @@ def fit(
         targets = encode(y, loss, net.output_size, net.dtype, classes=net.classes_)
         check_rows(X, targets.values)
         rows, held_out = split(len(X), fraction, settings.seed) if fraction else (np.arange(len(X)), None)
+        validation = _validation(net, validation_data, targets)
         if held_out is not None:
-            validation = X[held_out], Targets(targets.values[held_out], targets.loss, targets.classes)
-        else:
-            validation = _validation(net, validation_data, targets)
+            validation = X[held_out], replace(targets, values=targets.values[held_out])
         batches = Batches(len(rows), min(settings.batch_size, len(rows)), merge_single=has_batch_norm(net))
         check_batch_norm(net, batches.size)
         workers = resolve_threads(threads, product_flop(net, batches.size))
@@ -90,7 +90,9 @@ def has_batch_norm(net: Network) -> bool:
 def check_batch_norm(net: Network, rows: int) -> None:
     """Raise for a training batch that has no variance to normalise by."""
     if rows == 1 and has_batch_norm(net):
-        raise ValueError("batch norm cannot train on batches of one row: they have no variance; use at least 2 rows")
+        raise ValueError(
+            "batch norm cannot train on batches of one row: they have no variance; use at least 2 rows"
+        )
 
 
 def product_flop(net: Network, rows: int) -> float:
@@ -119,7 +121,12 @@ def _validation(net: Network, data: Any, trained: Targets) -> tuple[Array, Targe
     try:
         X = as_inputs(inputs, net.input_size, net.dtype)
         targets = encode(
-            labels, trained.loss, net.output_size, net.dtype, classes=trained.classes, known=trained.classes is not None
+            labels,
+            trained.loss,
+            net.output_size,
+            net.dtype,
+            classes=trained.classes,
+            known=trained.classes is not None,
         )
         check_rows(X, targets.values)
     except (TypeError, ValueError) as error:
@@ -160,8 +167,8 @@ class _Run:
         )  # fmt: skip
         self.losses, self.norms = np.zeros(batches.steps), np.zeros(batches.steps)
         self.ledgers: deque[Ledger] = deque(maxlen=max(1, LEDGER_BYTES // self.executor.records.nbytes))
-        self.seen = 0          # steps so far, those not applied included
-        self.pace = 1          # steps of the next stretch
+        self.seen = 0  # steps so far, those not applied included
+        self.pace = 1  # steps of the next stretch
         self.ended = False
         self.skipped_in_epoch = 0
         self.warned = False
@@ -192,7 +199,9 @@ class _Run:
             if not begun:
                 net.history, net.loss, net.classes_ = before
             interrupted = isinstance(error, KeyboardInterrupt)
-            self.history.stopped = self.history.stopped or ("interrupted" if interrupted else type(error).__name__)
+            self.history.stopped = self.history.stopped or (
+                "interrupted" if interrupted else type(error).__name__
+            )
             raise
         finally:
             self.bar.close()
@@ -319,7 +328,10 @@ class _Run:
         if len(losses):
             whole = self.targets.loss.reduction == "sum"
             values["loss"] = losses.sum() if whole else np.average(losses, weights=sizes[applied])
-            values["gradient_norm"], values["gradient_norm_max"] = np.median(norms[applied]), norms[applied].max()
+            values["gradient_norm"], values["gradient_norm_max"] = (
+                np.median(norms[applied]),
+                norms[applied].max(),
+            )
         values["skipped_steps"] = self.skipped_in_epoch
         if self.validation is not None:
             X, targets = self.validation

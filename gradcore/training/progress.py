@@ -7,8 +7,8 @@ import time
 from collections.abc import Mapping
 from typing import Any, Literal
 
-PATIENCE = 0.5     # seconds before "auto" shows anything
-REFRESH = 0.1      # seconds between two drawings
+PATIENCE = 0.5  # seconds before "auto" shows anything
+REFRESH = 0.1  # seconds between two drawings
 
 
 class ProgressBar:
@@ -56,9 +56,11 @@ class ProgressBar:
             if self._optional:
                 return False
             raise
-        columns = (TextColumn("{task.fields[epoch]}"), BarColumn(), TimeRemainingColumn(), TextColumn("{task.fields[text]}"))
+        epoch, text = TextColumn("{task.fields[epoch]}"), TextColumn("{task.fields[text]}")
         # no refresh thread: the training loop comes by often enough
-        self._bar = Progress(*columns, console=Console(stderr=True), auto_refresh=False, transient=self._optional)
+        console = Console(stderr=True)
+        columns = (epoch, BarColumn(), TimeRemainingColumn(), text)
+        self._bar = Progress(*columns, console=console, auto_refresh=False, transient=self._optional)
         self._task = self._bar.add_task("", total=self._total, epoch="", text="")
         self._bar.start()
         return True

@@ -9,8 +9,7 @@ from typing import Any
 
 from gradcore.errors import check_integer, check_positive, unknown_name
 from gradcore.health.ledger import Probe
-from gradcore.optimizers import Optimizer
-from gradcore.optimizers import resolve as resolve_optimizer
+from gradcore.optimizers import Optimizer, resolve as resolve_optimizer
 from gradcore.streams import check_seed
 
 ON_FAULT = ("warn", "ignore", "stop", "raise")
@@ -43,7 +42,8 @@ def step_settings(
     }
     if probe is not None and not isinstance(probe, Probe):
         raise TypeError(f"probe must be a Probe or None, got {probe!r}")
-    return StepSettings(chosen, chosen.hyper() | bounds, check_integer("batch_size", batch_size), probe, check_seed(seed))
+    rows = check_integer("batch_size", batch_size)
+    return StepSettings(chosen, chosen.hyper() | bounds, rows, probe, check_seed(seed))
 
 
 def check_on_fault(on_fault: str | Callable[[Any], Any]) -> str | Callable[[Any], Any]:

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gradcore.losses import Loss
-from gradcore.losses import resolve as resolve_loss
+from gradcore.losses import Loss, resolve as resolve_loss
 from gradcore.training.data import Array, as_labels_or_values, as_numeric, to_real
 
 
@@ -32,7 +31,13 @@ class Targets:
 
 
 def encode(
-    y: Any, loss: str | Loss, outputs: int, dtype: np.dtype[Any], *, classes: Array | None = None, known: bool = False
+    y: Any,
+    loss: str | Loss,
+    outputs: int,
+    dtype: np.dtype[Any],
+    *,
+    classes: Array | None = None,
+    known: bool = False,
 ) -> Targets:
     """Check targets and bring them into the form of the kernels.
 
@@ -62,7 +67,9 @@ def encode(
     if chosen.name == "cross_entropy":
         labels = _one_column(array, outputs)
         if outputs < 2:
-            raise ValueError("cross_entropy needs one output per class; with one output use loss='binary_cross_entropy'")
+            raise ValueError(
+                "cross_entropy needs one output per class; with one output use 'binary_cross_entropy'"
+            )
         codes, classes = _encode_labels(labels, outputs, classes, known)
         return Targets(codes, chosen, classes)
     if chosen.name == "binary_cross_entropy":
@@ -84,7 +91,8 @@ def _binary(
         if len(outside):
             row, column = (int(i) for i in outside[0])
             raise ValueError(
-                f"binary_cross_entropy needs targets from 0 to 1; y has {values[row, column]} at row {row}, column {column}"
+                f"binary_cross_entropy needs targets from 0 to 1; "
+                f"y has {values[row, column]} at row {row}, column {column}"
             )
         return Targets(values, loss, None)
     codes, classes = _encode_labels(_one_column(y, 1), 2, classes, known)
@@ -129,7 +137,7 @@ def _encode_labels(
         )
     if len(present) < outputs:
         raise ValueError(
-            f"y has {len(present)} different labels {_shown(present)} and the network's outputs stand for {outputs} classes: "
+            f"y has {len(present)} different labels {_shown(present)}, the network tells {outputs} classes apart: "
             f"which output is which? Give labels 0 to {outputs - 1}, or a network with one output per label"
         )
     codes, _ = _codes(labels, present)
@@ -152,7 +160,9 @@ def _shown(labels: Array) -> str:
 
 def _values(y: Array, outputs: int, dtype: np.dtype[Any], loss: str) -> Array:
     if y.dtype.kind not in "buif":
-        raise ValueError(f"{loss} needs numbers as targets, y holds {y.dtype}; for labels use loss='cross_entropy'")
+        raise ValueError(
+            f"{loss} needs numbers as targets, y holds {y.dtype}; for labels use loss='cross_entropy'"
+        )
     matrix = as_numeric("y", y)
     matrix = matrix[:, None] if matrix.ndim == 1 else matrix
     if matrix.shape[1] != outputs:

@@ -128,7 +128,9 @@ def test_every_table_of_numbers_comes_back(write, data, rows, columns, delimiter
     labels = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1)
     y = [data.draw(labels).replace('"', "'") for _ in range(rows)]
     lines = [delimiter.join([*(f"x{i}" for i in range(columns)), "label"])]
-    lines += [delimiter.join([*map(repr, map(float, row)), f'"{label}"']) for row, label in zip(X, y, strict=True)]
+    lines += [
+        delimiter.join([*map(repr, map(float, row)), f'"{label}"']) for row, label in zip(X, y, strict=True)
+    ]
     table = load_table(write("\n".join(lines)), "label")
     np.testing.assert_array_equal(table.X, X)
     if table.y.dtype.kind == "U":
@@ -179,5 +181,5 @@ def test_a_pickle_is_not_executed(write):
         def __reduce__(self):
             return (pytest.fail, ("executed",))
 
-    with pytest.raises(ValueError, match="data.npz"):
+    with pytest.raises(ValueError, match=r"data\.npz"):
         load_table(write(pickle.dumps(Payload()), "data.npz"), "y")

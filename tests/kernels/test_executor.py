@@ -109,7 +109,9 @@ def assert_same_books(compiled, readable, dtype, rows):
                 elif part == "cosine":
                     np.testing.assert_allclose(x, y, atol=tolerance(dtype), err_msg=where)
                 else:
-                    np.testing.assert_allclose(x, y, rtol=tolerance(dtype, 3), atol=1e-12, err_msg=where)
+                    # the gradient of a bias in front of batch norm is zero, and so rounding, only
+                    small = tolerance(dtype) * b["d_output"]["norm"] if name == "bias_gradient" else 1e-12
+                    np.testing.assert_allclose(x, y, rtol=tolerance(dtype, 3), atol=small, err_msg=where)
 
 
 # --- gradients, signed ---------------------------------------------------------------------------
@@ -239,7 +241,7 @@ OPTIMIZERS = {
     "adamw": ({"optimizer": kernels.OPTIMIZER_CODES["adamw"], "lr": 0.01, "weight_decay": 0.1}, 2),
     "clip norm": ({"clip_norm": 0.1}, 0),
     "clip value": ({"clip_value": 0.01}, 0),
-    "both clips": ({"clip_value": 0.01, "clip_norm": 0.5}, 0),
+    "clip value before norm": ({"clip_value": 0.01, "clip_norm": 0.5}, 0),
 }
 
 
@@ -312,6 +314,32 @@ def test_every_op_forward_on_its_own(number, dtype):
         assert_close(*outputs, dtype, compiled.plan.names[stop])
 
 
+@every_executor
+@every_case
+def test_the_input_gradient_is_booked_only_when_asked_for(kind, case, rng):
+    layers, n, rows = CASES[case](11), 11, 6
+    X, targets = data(rng, rows, n, n, "float64", "mean_squared_error")
+    found = []
+    for asked in (0, INPUT_GRADIENT):
+        b = bench(kind, layers, n, "float64", capacity=rows, input_gradient=bool(asked))
+        b.executor.bind(X, targets)
+        b.executor.observe(np.arange(rows), mode=TRAINING | FULL | asked, seed=0, step=1)
+        found.append((b.executor.records.copy(), b.plan.table, b.read(b.gradients)))
+    (without, table, gradients), (asked_for, _, same) = found
+    reads_data = table["d_input"] == 0
+    assert np.isnan(without["d_input"]["norm"][:-1][reads_data]).all()
+    joins = table["partner"][reads_data & (table["kind"] == kernels.OP_KINDS["fork"])]
+    for field in ("skip", "branch", "cosine"):
+        assert np.isnan(without[field][joins]).all()
+        assert np.isfinite(asked_for[field][joins]).all()
+    assert np.isfinite(asked_for["d_input"]["norm"][:-1]).all()
+    np.testing.assert_array_equal(
+        without["d_input"]["norm"][:-1][~reads_data], asked_for["d_input"]["norm"][:-1][~reads_data]
+    )
+    for name in gradients:
+        np.testing.assert_array_equal(gradients[name], same[name])
+
+
 # --- the two-part form ---------------------------------------------------------------------------
 
 
@@ -346,6 +374,17 @@ def test_backward_alone_updates_nothing(kind, dtype, rng):
     np.testing.assert_array_equal(b.parameters, before[0])
     np.testing.assert_array_equal(b.state, before[1])
     assert np.abs(b.gradients).max() > 0
+
+
+@every_executor
+def test_the_loss_alone(kind, dtype, rng):
+    b = bench(kind, MIXED, 13, dtype, capacity=8, loss="cross_entropy")
+    X, labels = data(rng, 8, 13, 5, dtype, "cross_entropy")
+    b.executor.bind(X, labels)
+    alone = b.executor.observe(np.arange(8), mode=TRAINING, seed=2, step=3, backward=False)
+    assert not b.gradients.any()
+    assert alone == b.executor.observe(np.arange(8), mode=TRAINING, seed=2, step=3)
+    assert b.gradients.any()
 
 
 # --- data ----------------------------------------------------------------------------------------
@@ -430,8 +469,8 @@ def test_light_and_full_books_agree(kind, dtype, rng):
     some, every = light.executor.records.view("f8"), full.executor.records.view("f8")
     booked = ~np.isnan(some)
     np.testing.assert_allclose(some[booked], every[booked], rtol=tolerance(dtype, 0.1))
-    for field in ("norm", "max_abs", "min_abs"):
-        for matrix in ("output", "d_output", "weight_gradient"):
+    for field in ("norm", "max_abs"):
+        for matrix in ("output", "d_output", "d_input", "weight_gradient"):
             missing = np.isnan(light.executor.records[matrix][field])
             np.testing.assert_array_equal(missing, np.isnan(full.executor.records[matrix][field]))
 

@@ -1,0 +1,302 @@
+"""Diagnose: what is wrong with a network, where, and which changes alone or together would let it train."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from gradcore.diagnosis.changes import Change
+from gradcore.diagnosis.observe import Batch, count_dead, observe, watch
+from gradcore.diagnosis.what_if import Outcome, WhatIf, healthy_counterpart, what_if
+from gradcore.errors import check_integer
+from gradcore.health.evidence import Books, Evidence, Trace
+from gradcore.health.faults import Fault
+from gradcore.health.ledger import Ledger
+from gradcore.health.rules import check
+from gradcore.network import Network
+from gradcore.optimizers import Optimizer
+from gradcore.optimizers import resolve as resolve_optimizer
+from gradcore.streams import ORDER, check_seed, stream
+from gradcore.training.data import as_inputs, check_rows
+from gradcore.training.targets import encode
+
+SCHEMA = "gradcore-diagnosis"
+SCHEMA_VERSION = 1
+
+# Rows of the one batch when no batch size is given: the noise of the centred gradient falls with their root.
+ROWS = 256
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What `diagnose` found.
+
+    Attributes
+    ----------
+    faults : tuple of Fault
+        The most severe first; empty for a healthy network.
+    ledger : Ledger
+        The books of one batch: of the first seed with a fault, or of the first seed.
+    what_if : WhatIf
+        One-batch outcomes of the alternatives; empty for a healthy network.
+    trace : Trace or None
+        Losses and gradient norms of the real steps, where steps were asked for.
+    network : Network
+        A copy of the network that the ledger is of.
+    optimizer : Optimizer
+    loss : str
+    seeds : int
+    milliseconds : float
+    """
+
+    faults: tuple[Fault, ...]
+    ledger: Ledger
+    what_if: WhatIf
+    trace: Trace | None
+    network: Network
+    optimizer: Optimizer
+    loss: str
+    seeds: int
+    milliseconds: float
+    books: Books = field(repr=False)
+    changed: Books | None = field(repr=False)
+
+    @property
+    def healthy(self) -> bool:
+        """Whether no rule found a fault in any seed."""
+        return not self.faults
+
+    @property
+    def best(self) -> Outcome | None:
+        """The change to make for the most severe fault, if one of those tried cures it."""
+        return self.what_if.best(self.faults[0]) if self.faults else None
+
+    def __str__(self) -> str:
+        from gradcore.diagnosis.report import render
+
+        return render(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as plain numbers, strings and lists, with the schema's name and version."""
+        return {
+            "schema": SCHEMA,
+            "version": SCHEMA_VERSION,
+            "healthy": self.healthy,
+            "faults": [fault.to_dict() for fault in self.faults],
+            "seeds": self.seeds,
+            "loss": self.loss,
+            "optimizer": repr(self.optimizer),
+            "best_change": self.best.name if self.best else None,
+            "what_if": self.what_if.to_dict(),
+            "trace": self.trace.to_dict() if self.trace else None,
+            "ledger": self.ledger.to_dict(),
+            "milliseconds": self.milliseconds,
+        }
+
+    def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
+        """Return strict JSON (NaN and infinities become null and are written to `path`, if one is given).
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from gradcore.network import mlp
+        >>> X = np.random.default_rng(0).normal(size=(64, 4))
+        >>> json.loads(diagnose(mlp([4, 8, 2], seed=0), X, X[:, 0] > 0).to_json())["healthy"]
+        True
+        """
+        text = json.dumps(_plain(self.to_dict()), indent=2, allow_nan=False)
+        if path is not None:
+            with open(path, "w", encoding="utf-8") as file:
+                file.write(text + "\n")
+        return text
+
+
+def _plain(value: Any) -> Any:
+    """Make a value fit for strict JSON."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def diagnose(
+    net: Network,
+    X: ArrayLike,
+    y: ArrayLike,
+    *,
+    loss: str = "auto",
+    optimizer: str | Optimizer | None = None,
+    steps: int = 0,
+    batch_size: int | None = None,
+    seeds: int = 1,
+    seed: int = 0,
+) -> Diagnosis:
+    """Say what keeps a network from learning, where, and which changes would let it train.  `net` is never changed.
+
+    Parameters
+    ----------
+    net : Network
+    X, y : array_like
+        As for ``net.fit``.
+    loss : str
+        As for ``net.fit``.
+    optimizer : str or Optimizer, optional
+        What it is (to be) trained with; None means the default of ``fit``, Adam.
+    steps : int
+        0: this state and one batch.  k: also watch k real steps on a copy.
+    batch_size : int, optional
+        Rows of the batch and of the steps; None: up to 256 for the batch and 32 for a step.
+    seeds : int
+        1: the network as it is.  n: n copies with new initial weights, from the seeds net.seed, net.seed + 1, …
+    seed : int
+        Of the choice of rows, their order and dropout.
+
+    Returns
+    -------
+    Diagnosis
+        ``str()`` of it is the report for the terminal.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Data or settings that cannot be (NaN and infinity are named by row and column).
+
+    Examples
+    --------
+    >>> from gradcore.datasets import load_digits
+    >>> from gradcore.network import mlp
+    >>> digits = load_digits()
+    >>> net = mlp([64] + 20 * [64] + [10], activation="sigmoid", init="normal(0.01)", seed=0)
+    >>> diagnosis = diagnose(net, digits.X_train, digits.y_train)
+    >>> diagnosis.faults[0].kind, diagnosis.faults[0].causes
+    ('vanishing_gradient', ('initial_weights', 'activation'))
+    """
+    start = time.perf_counter()
+    steps, seeds = check_integer("steps", steps, minimum=0), check_integer("seeds", seeds)
+    seed = check_seed(seed)
+    chosen = resolve_optimizer("adam" if optimizer is None else optimizer)
+    if batch_size is not None:
+        batch_size = check_integer("batch_size", batch_size)
+    inputs = as_inputs(X, net.input_size, net.dtype)
+    targets = encode(y, loss, net.output_size, net.dtype, classes=net.classes_)
+    check_rows(inputs, targets.values)
+    data = Batch(inputs, targets.values, targets.loss)
+    order = stream(seed, ORDER, 0).permutation(len(data))
+    batch = data.rows(order[: min(len(data), batch_size or ROWS)])
+
+    settings = _Settings(data, batch, chosen, steps, batch_size or 32, seed)
+    found: dict[str, tuple[Fault, int]] = {}
+    shown: tuple[Network, Evidence] | None = None
+    first: tuple[Network, Evidence] | None = None
+    for i in range(seeds):
+        copy = net.copy() if seeds == 1 else net.copy(seed=net.seed + i)
+        evidence, faults = _examine(copy, settings)
+        first = first or (copy, evidence)
+        if faults and shown is None:
+            shown = (copy, evidence)
+        for fault in faults:
+            kept, count = found.get(fault.kind, (fault, 0))
+            found[fault.kind] = (kept, count + 1)
+    subject, evidence = shown or first  # type: ignore[misc]
+    faults = sorted((replace(f, seeds=(k, seeds)) for f, k in found.values()), key=lambda fault: fault.rank)
+    table, changed = WhatIf(), None
+    if faults:
+        table = what_if(subject, batch, evidence, faults, seed)
+        faults = [_explained(fault, table) for fault in faults]
+        best = table.best(faults[0])
+        if best is not None:
+            changed = _changed_books(subject, batch, best.change, seed)
+    return Diagnosis(
+        faults=tuple(faults),
+        ledger=evidence.books.ledger,
+        what_if=table,
+        trace=evidence.trace,
+        network=subject,
+        optimizer=chosen,
+        loss=str(targets.loss),
+        seeds=seeds,
+        milliseconds=1e3 * (time.perf_counter() - start),
+        books=evidence.books,
+        changed=changed,
+    )
+
+
+@dataclass(frozen=True)
+class _Settings:
+    data: Batch
+    batch: Batch
+    optimizer: Optimizer
+    steps: int
+    batch_size: int
+    seed: int
+
+
+def _examine(net: Network, settings: _Settings) -> tuple[Evidence, list[Fault]]:
+    """Apply the rules to the network as it is and, where steps were asked for, to what they make of it."""
+    batch, seed = settings.batch, settings.seed
+    counterpart = healthy_counterpart(net)
+    evidence = Evidence(
+        books=observe(net, batch, seed=seed),
+        healthy=observe(counterpart, batch, seed=seed),
+        optimizer=settings.optimizer,
+        constant_loss=batch.constant_loss(),
+        weights=net.get_parameters,
+        dead_units=_counter(net, settings.data),
+    )
+    if not settings.steps:
+        return evidence, check(evidence)
+    trained = net.copy()
+    traces = [
+        watch(
+            copy, settings.data, settings.optimizer, steps=settings.steps, batch_size=settings.batch_size, seed=seed
+        )
+        for copy in (trained, counterpart)
+    ]
+    evidence = replace(evidence, trace=traces[0], healthy_trace=traces[1])
+    faults = {fault.kind: fault for fault in check(evidence)}
+    after = replace(
+        evidence, books=observe(trained, batch, seed=seed), weights=trained.get_parameters,
+        dead_units=_counter(trained, settings.data), trace=None, healthy_trace=None, _dead={},
+    )  # fmt: skip
+    for fault in check(after):
+        late = replace(fault, evidence={**fault.evidence, "after_steps": settings.steps})
+        faults.setdefault(fault.kind, late)
+    return evidence, sorted(faults.values(), key=lambda fault: fault.rank)
+
+
+def _counter(net: Network, data: Batch) -> Callable[[int], tuple[int, int]]:
+    return lambda op: count_dead(net, data, op)
+
+
+def _changed_books(net: Network, batch: Batch, change: Change, seed: int) -> Books:
+    other = net.rebuilt(change.layers(net.layers, net.input_size)) if change.rebuilds else net
+    return observe(other, batch.standardised() if change.standardise else batch, seed=seed)
+
+
+def _explained(fault: Fault, table: WhatIf) -> Fault:
+    """Add the causes that the alternatives reveal, and what to do."""
+    causes = fault.causes or table.causes(fault)
+    best = table.best(fault)
+    if best is None:
+        cures = [outcome for outcome in table if outcome.trains and fault.kind not in outcome.faults]
+        best = min(cures, key=lambda outcome: outcome.distance) if cures else None
+    advice = best.name.removesuffix(" only") if best else ""
+    useless = [o.name for o in table if not o.trains and len(o.change.causes) == 1]
+    return replace(
+        fault,
+        causes=causes,
+        advice=advice,
+        avoid=", ".join(useless),
+        evidence={**fault.evidence, "would_do_as_well": list(table.also(fault))},
+    )

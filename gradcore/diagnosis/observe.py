@@ -1,0 +1,159 @@
+"""One batch through one network, without changing it: the books the rules read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gradcore import activations, kernels
+from gradcore.health.evidence import Books, Trace
+from gradcore.health.ledger import Ledger
+from gradcore.losses import Loss
+from gradcore.network import Network
+from gradcore.optimizers import Optimizer
+from gradcore.streams import ORDER, stream
+
+Array = npt.NDArray[Any]
+
+_TRAINING = kernels.MODES["batch_statistics"] | kernels.MODES["drop"]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Checked inputs and encoded targets of some rows."""
+
+    X: Array
+    targets: Array
+    loss: Loss
+
+    def __len__(self) -> int:
+        return len(self.X)
+
+    def rows(self, chosen: npt.NDArray[np.int64]) -> Batch:
+        """Return some of the rows."""
+        return replace(self, X=np.ascontiguousarray(self.X[chosen]), targets=np.ascontiguousarray(self.targets[chosen]))
+
+    def standardised(self) -> Batch:
+        """Return the batch with every column of X at mean 0 and standard deviation 1 (constant columns at 0)."""
+        X = self.X.astype(np.float64)
+        deviation = X.std(axis=0)
+        scaled = (X - X.mean(axis=0)) / np.where(deviation > 0, deviation, 1.0)
+        return replace(self, X=scaled.astype(self.X.dtype))
+
+    def constant_loss(self) -> float:
+        """Return the loss of the best constant predictor on these rows."""
+        if self.loss.name == "cross_entropy":
+            shares = np.bincount(self.targets) / len(self)
+            value = -float(np.sum(shares[shares > 0] * np.log(shares[shares > 0])))
+            per_row = 1
+        else:
+            targets = self.targets.astype(np.float64)
+            mean = targets.mean(axis=0)
+            if self.loss.name == "binary_cross_entropy":
+                inner = np.clip(mean, 1e-300, 1 - 1e-16)
+                value = -float(np.mean(mean * np.log(inner) + (1 - mean) * np.log1p(-inner)))
+            else:
+                value = float(np.mean((targets - mean) ** 2))
+            per_row = targets.shape[1]
+        return value * len(self) * per_row if self.loss.reduction == "sum" else value
+
+
+def observe(net: Network, batch: Batch, *, level: str = "full", seed: int = 0) -> Books:
+    """Run one batch forward and backward in training mode, dropout included, and return the books."""
+    executor = net.executor(len(batch), loss=batch.loss)
+    executor.bind(batch.X, batch.targets)
+    loss = executor.observe(np.arange(len(batch)), mode=_TRAINING | kernels.MODES[level], seed=seed, step=1)
+    ledger = Ledger(net.plan, executor.records, float(loss), level=level, rows=len(batch))
+    return Books(ledger, _centred_gradients(net, executor, len(batch)))
+
+
+def _centred_gradients(net: Network, executor: Any, rows: int) -> npt.NDArray[np.float64]:
+    """rms by layer of Σ (a - mean a) δ = weight gradient - mean a · bias gradient."""
+    plan = net.plan
+    slots = {(slot.op, slot.kind): slot for slot in plan.parameter_names.values()}
+    result = []
+    for op in np.flatnonzero(plan.table["kind"] == kernels.OP_KINDS["dense"]):
+        weight, bias = slots[op, "weight"], slots.get((op, "bias"))
+        gradient = kernels.untile(executor.gradients, weight.offset, weight.rows, weight.columns)
+        slot, columns = int(plan.table["input"][op]), int(plan.table["columns_in"][op])
+        inputs = kernels.untile_slot(executor.activations, slot, executor.capacity, rows, columns)
+        with np.errstate(all="ignore"):
+            if bias is not None:
+                shared = kernels.untile(executor.gradients, bias.offset, 1, bias.columns)
+                gradient = gradient - inputs.mean(axis=0, dtype=np.float64)[:, None] * shared
+                result.append(_rms(gradient))
+            else:
+                # without a bias gradient the share of the inputs that differs between examples is the bound
+                deviation = inputs - inputs.mean(axis=0, dtype=np.float64)
+                scale = _rms(inputs)
+                result.append(_rms(gradient) * (_rms(deviation) / scale if scale > 0 else 0.0))
+    return np.array(result)
+
+
+def _rms(values: Array) -> float:
+    # scaled, because the squares of gradients near 1e-200 are zero
+    largest = float(np.max(np.abs(values), initial=0.0))
+    if not 0 < largest < np.inf:
+        return largest
+    return largest * float(np.sqrt(np.mean(np.square(values / largest, dtype=np.float64))))
+
+
+def count_dead(net: Network, data: Batch, op: int) -> tuple[int, int]:
+    """Count the units of an activation op whose slope is zero, to rounding, on every row of the data.
+
+    Returns
+    -------
+    dead, units : int
+    """
+    table = net.plan.table
+    units = int(table["columns_out"][op])
+    name = _NAMES[int(table["code"][op])]
+    info = activations.REGISTRY.get(name)
+    if info is None:
+        return 0, units
+    parameter = {} if info.parameter_name is None else {info.parameter_name: float(table["parameter"][op])}
+    backward = getattr(activations, f"{name}_backward")
+    # a function without a largest slope is dead only where the slope is zero
+    bound = 0.0 if np.isinf(info.max_slope) else float(np.finfo(net.dtype).eps) * info.max_slope
+    capacity = min(len(data), 1024)
+    executor = net.executor(capacity, loss=data.loss)
+    executor.bind(data.X, data.targets)
+    alive = np.zeros(units, bool)
+    mode = kernels.MODES["batch_statistics"]
+    for first in range(0, len(data), capacity):
+        rows = np.arange(first, min(first + capacity, len(data)))
+        executor.observe(rows, mode=mode, seed=0, step=1, stop=op - 1)
+        z = kernels.untile_slot(executor.activations, int(table["input"][op]), capacity, len(rows), units)
+        alive |= (np.abs(backward(np.ones_like(z), z, **parameter)) > bound).any(axis=0)
+        if alive.all():
+            break
+    return int(units - alive.sum()), units
+
+
+_NAMES = {code: name for name, code in kernels.ACTIVATION_CODES.items()}
+
+
+def watch(net: Network, data: Batch, optimizer: Optimizer, *, steps: int, batch_size: int, seed: int) -> Trace:
+    """Train `net` (a copy: it changes) for some real steps and return their losses and gradient norms."""
+    size = min(batch_size, len(data))
+    per_epoch = max(1, len(data) // size)
+    executor = net.executor(size, loss=data.loss, optimizer=optimizer)
+    executor.bind(data.X, data.targets)
+    losses, norms = np.full(steps, np.nan), np.full(steps, np.nan)
+    hyper = {"clip_norm": np.inf, "clip_value": np.inf} | optimizer.hyper()
+    taken = skipped = epoch = 0
+    while taken < steps:
+        order = stream(seed, ORDER, epoch).permutation(len(data)).astype(np.int64)
+        at = 0
+        while at < per_epoch and taken < steps:
+            wanted = min(per_epoch - at, steps - taken)
+            done, status = executor.train(
+                order, at * size, (at + wanted) * size, size, mode=_TRAINING | kernels.MODES["update"], hyper=hyper,
+                seed=seed, step=taken - skipped + 1, losses=losses[taken : taken + wanted], norms=norms[taken : taken + wanted],
+            )  # fmt: skip
+            taken, at, skipped = taken + done, at + done, skipped + bool(status)
+        epoch += 1
+    return Trace(losses, norms, per_epoch, skipped)

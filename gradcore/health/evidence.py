@@ -1,0 +1,196 @@
+"""What the rules look at: the books of one network on one batch, and those of its healthy counterpart.
+
+The healthy counterpart has the same widths, depth, norm, dropout and residual blocks, with tanh and Glorot's
+initial weights: the pair that trained in every setting of the published narrow and deep networks where others failed.
+Bounds come from it, from the dtype and from the optimizer, so that none of them is a number set by hand.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from gradcore import kernels
+from gradcore.health.ledger import Layers, Ledger
+from gradcore.health.theory import gain_variance
+from gradcore.optimizers import SGD, Adam, Optimizer
+
+Array = npt.NDArray[np.float64]
+
+# A deviation of so many standard deviations is not chance.
+SIGMAS = 4.0
+
+_ACTIVATION_NAMES = {code: name for name, code in kernels.ACTIVATION_CODES.items()}
+
+
+@dataclass(frozen=True)
+class Books:
+    """One network on one batch: the ledger and what the ledger's norms cannot say.
+
+    Parameters
+    ----------
+    ledger : Ledger
+    usable : ndarray, one element per layer
+        rms of the *centred* weight gradient: what the weight gradient holds beyond mean input times bias gradient. The
+        rest only moves all examples alike, which a bias does as well.
+    """
+
+    ledger: Ledger
+    usable: Array
+
+    @cached_property
+    def layers(self) -> Layers:
+        """The ledger by layer."""
+        return self.ledger.layers()
+
+    @property
+    def finite(self) -> bool:
+        """Whether every output, delta and gradient is a number."""
+        layers = self.layers
+        return math.isfinite(self.ledger.loss) and bool(
+            np.isfinite(layers.delta).all() and np.isfinite(layers.gradient).all() and np.isfinite(layers.z_scale).all()
+        )
+
+    @cached_property
+    def largest_gain(self) -> float:
+        """log10 of the largest delta of a pre-activation over the delta of the outputs."""
+        delta, output = self.layers.delta, float(self.ledger.records["d_output"]["norm"][-2])
+        largest = float(delta.max(initial=0.0))
+        return math.log10(largest / output) if largest > 0 and output > 0 else math.nan
+
+    @cached_property
+    def spread(self) -> float:
+        """Standard deviation, in decades, of the end-to-end gain that finite widths alone bring about."""
+        table, layers = self.ledger.plan.table, self.layers
+        variance = 0.0
+        for op, units, scale in zip(layers.op[:-1], layers.units[:-1], layers.z_scale[:-1], strict=True):
+            name = self.activation_after(int(op), table)
+            variance += gain_variance(name, float(scale), int(units))
+        # half, because the books are kept in gains and the variance is that of their squares
+        return 0.5 * math.sqrt(variance) / math.log(10)
+
+    @staticmethod
+    def activation_after(op: int, table: npt.NDArray[np.void]) -> str:
+        """Name the activation that follows dense op `op` (before the next dense one); identity when there is none."""
+        for row in table[op + 1 :]:
+            if row["kind"] == kernels.OP_KINDS["activation"]:
+                name = _ACTIVATION_NAMES[int(row["code"])]
+                return "identity" if name == "softmax" else name
+            if row["kind"] == kernels.OP_KINDS["dense"]:
+                break
+        return "identity"
+
+
+@dataclass(frozen=True)
+class Trace:
+    """The course of some real training steps: one loss and one gradient norm per step."""
+
+    losses: Array
+    norms: Array
+    steps_per_epoch: int
+    skipped: int = 0                   # steps not applied because their gradient was not finite
+
+    def windows(self) -> tuple[Array, Array] | None:
+        """Return means and standard errors of the loss over 8 windows; None for fewer than 40 steps or losses that are not finite."""
+        if len(self.losses) < 40 or not np.isfinite(self.losses).all():
+            return None
+        parts = np.array_split(self.losses, 8)
+        means = np.array([part.mean() for part in parts])
+        # losses of one window also differ because the window learns; that widens the error, on the safe side
+        errors = np.array([part.std(ddof=1) / math.sqrt(len(part)) for part in parts])
+        return means, errors
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the trace as plain numbers and lists."""
+        return {
+            "losses": self.losses.tolist(),
+            "gradient_norms": self.norms.tolist(),
+            "steps_per_epoch": self.steps_per_epoch,
+            "skipped_steps": self.skipped,
+        }
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Everything a rule may look at.
+
+    Parameters
+    ----------
+    books, healthy : Books
+        Of the network and of its healthy counterpart, on the same batch.
+    optimizer : Optimizer
+    constant_loss : float
+        Loss of the best constant predictor on this batch.
+    weights : callable
+        Returns the parameters by name; called only by rules that need them.
+    dead_units : callable
+        From the index of an activation op: dead units over *all* the data, and units.
+    trace, healthy_trace : Trace or None
+        Of the same real steps on copies of both, where steps were asked for.
+    """
+
+    books: Books
+    healthy: Books
+    optimizer: Optimizer
+    constant_loss: float
+    weights: Callable[[], Mapping[str, npt.NDArray[np.floating]]]
+    dead_units: Callable[[int], tuple[int, int]]
+    trace: Trace | None = None
+    healthy_trace: Trace | None = None
+    _dead: dict[int, tuple[int, int]] = field(default_factory=dict, repr=False)
+
+    @property
+    def learned(self) -> bool:
+        """Whether the network is already past the constant predictor: nothing keeps it from learning, then.
+
+        The bar is that of the word *trains*: 20 % of the way (here: to a loss of zero).
+        """
+        return self.books.ledger.loss <= 0.8 * self.constant_loss
+
+    @property
+    def step_size(self) -> float:
+        """Effective learning rate: with momentum m, a steady gradient moves weights by lr / (1 - m) per step."""
+        optimizer = self.optimizer
+        return optimizer.lr / (1 - optimizer.momentum) if isinstance(optimizer, SGD) else optimizer.lr
+
+    @property
+    def dead_zone(self) -> float | None:
+        """The epsilon that swallows gradients, for optimizers that have one."""
+        return self.optimizer.eps if isinstance(self.optimizer, Adam) else None
+
+    def relative_update(self, books: Books) -> Array:
+        """By layer: the usable part of one step of plain gradient descent, over the weights."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.asarray(np.nan_to_num(self.step_size * books.usable / books.layers.weight, nan=0.0, posinf=0.0))
+
+    def starved(self) -> npt.NDArray[np.bool_]:
+        """By layer: no usable update, because the dead zone swallows it or because it is a hundredth of a healthy one."""
+        eps = self.dead_zone
+        if eps is not None:
+            return np.asarray(self.books.layers.gradient < eps)
+        return np.asarray(self.relative_update(self.books) < 0.01 * self.relative_update(self.healthy).max(initial=0.0))
+
+    def dead_at(self, op: int) -> tuple[int, int]:
+        """Return how many units of an activation op are dead over all the data, and how many there are; kept."""
+        if op not in self._dead:
+            self._dead[op] = self.dead_units(op)
+        return self._dead[op]
+
+    @cached_property
+    def dead_layers(self) -> tuple[int, ...]:
+        """Activation ops all of whose units are dead."""
+        table, flat = self.books.ledger.plan.table, self.books.ledger.records["flat"]
+        rows = self.books.ledger.rows
+        found = []
+        for op in np.flatnonzero(table["kind"] == kernels.OP_KINDS["activation"]):
+            # every element of the batch flat: only then can all units be dead on all the data
+            if flat[op] >= rows * table["columns_out"][op]:
+                dead, units = self.dead_at(int(op))
+                if dead == units:
+                    found.append(int(op))
+        return tuple(found)

@@ -1,0 +1,58 @@
+"""Exploding: one step of the optimizer overshoots, because the backward gain is far too large."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from gradcore.health.evidence import SIGMAS, Evidence
+from gradcore.health.faults import Fault
+from gradcore.optimizers import SGD
+
+
+def rule(evidence: Evidence) -> Fault | None:
+    """Fire when the gain exceeds that of the healthy counterpart by more than chance *and* a step overshoots.
+
+    Chance: the log of an end-to-end gain is a sum over the layers whose variance theory gives from the widths and
+    activations (`gradcore.health.theory.gain_variance`); four standard deviations of both networks are allowed.
+
+    Overshoot: a plain step of rate lr changes the loss, to first order, by lr ‖g‖²; more than the whole loss cannot
+    be meant (Polyak 1963).  Adam moves every weight by about lr whatever the gradient; outputs then move by lr times the
+    excess gain relative to where a healthy network's would, and past one whole unit the delta itself has changed.
+    """
+    books, healthy = evidence.books, evidence.healthy
+    if not books.finite or not healthy.finite or evidence.learned:
+        return None
+    excess = books.largest_gain - healthy.largest_gain
+    chance = SIGMAS * math.hypot(books.spread, healthy.spread)
+    if not excess > chance:
+        return None
+    records = books.ledger.records[:-1]
+    norm = math.hypot(*np.nan_to_num(records["weight_gradient"]["norm"]), *np.nan_to_num(records["bias_gradient"]))
+    if isinstance(evidence.optimizer, SGD):
+        overshoot = evidence.step_size * norm * norm / books.ledger.loss if books.ledger.loss > 0 else 0.0
+    else:
+        overshoot = evidence.step_size * 10.0 ** min(excess, 300.0)
+    if not overshoot > 1:
+        return None
+    layers, ledger = books.layers, books.ledger
+    top = ledger.records["d_output"]["norm"][-2]
+    where = np.flatnonzero(layers.delta > 10.0**chance * 10.0**healthy.largest_gain * top)
+    return Fault(
+        "exploding_gradient",
+        "fatal",
+        ops=tuple(ledger.plan.names[op] for op in layers.op[where]),
+        evidence={
+            "end_to_end_log10": ledger.end_to_end_log10,
+            "healthy_end_to_end_log10": healthy.ledger.end_to_end_log10,
+            "largest_gain_log10": books.largest_gain,
+            "excess_log10": excess,
+            "chance_log10": chance,
+            "overshoot": overshoot,
+            "gradient_norm": norm,
+            "split": ledger.split(),
+            "grown_layers": [int(i) + 1 for i in where],
+            "layers": len(layers),
+        },
+    )
