@@ -6,6 +6,7 @@ import ast
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 
@@ -57,6 +58,12 @@ def parse_spec(text: str) -> Spec:
     """
     if not isinstance(text, str):
         raise TypeError(f"expected a name such as 'relu' or 'normal(0.01)', got {text!r}")
+    return _parse(text)
+
+
+@lru_cache(maxsize=256)
+def _parse(text: str) -> Spec:
+    # kept: a deep network names the same few things at every layer
     try:
         node = ast.parse(text.strip(), mode="eval").body
         if isinstance(node, ast.Name):

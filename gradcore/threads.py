@@ -9,10 +9,10 @@ from gradcore.errors import GradcoreWarning, check_integer
 
 MOST_THREADS = 1024
 
-# A thread must have this much of one matrix product for itself: below, meeting at the barriers after each op
-# costs more than the share saves (measured: 50 layers of 64 units at 32 rows, 0.26 MFLOP a product, gain 1.4×
-# from a second thread; 3 layers of 32 units at 16 rows gain nothing).
-SHARE_FLOP = 100_000.0
+# A thread must have this much of one matrix product for itself.  Below, meeting at the barriers after each op can
+# cost more than the share saves: 4 layers of 128 units at 32 rows (0.5 MFLOP a product) take three times as long on
+# two threads where another job wants the second core, and gain little where none does.
+SHARE_FLOP = 1e6
 
 _chosen: int | None = None
 

@@ -2,8 +2,8 @@
 
 Run with mpmath and NumPy installed: ``python docs/derivations/elementary_polynomials.py``.
 Each polynomial interpolates its function at Chebyshev nodes (within a small factor of the minimax
-polynomial) at 60 digits. The coefficients are printed from the highest power down, rounded to the dtype they
-are used in, with the error of the unrounded polynomial in units of the dtype's machine epsilon.
+polynomial) at 60 digits. The coefficients are printed from the lowest power up, four to a line (see ``cubic``),
+rounded to the dtype they are used in, with the error of the unrounded polynomial in units of its epsilon.
 """
 
 from collections.abc import Callable
@@ -33,13 +33,14 @@ def leading_bits(x: mp.mpf, bits: int) -> mp.mpf:
 def polynomial(
     title: str, f: Callable[[mp.mpf], mp.mpf], low: mp.mpf, high: mp.mpf, degree: int, dtype: type[np.floating]
 ) -> None:
-    """Fit `f` on [low, high] and print the coefficients, highest power first."""
+    """Fit `f` on [low, high] and print the coefficients, lowest power first."""
     coefficients, error = mp.chebyfit(f, [low, high], degree + 1, error=True)
-    size = min(abs(f(low)), abs(f(high)))
+    smallest = min(abs(f(low)), abs(f(high)))
     print(f"\n{title}, {dtype.__name__}, degree {degree}: "
-          f"relative error {mp.nstr(error / size / float(np.finfo(dtype).eps), 2)} eps")
-    for c in coefficients:
-        print("   ", rounded(c, dtype))
+          f"relative error {mp.nstr(error / smallest / float(np.finfo(dtype).eps), 2)} eps")
+    literals = [rounded(c, dtype) for c in reversed(coefficients)]
+    for i in range(0, len(literals), 4):
+        print("   ", ", ".join(literals[i:i + 4]))
 
 
 def expm1_tail(r: mp.mpf) -> mp.mpf:
@@ -77,7 +78,7 @@ for dtype, degree in zip(DTYPES, (5, 10), strict=True):
 for dtype, degree in zip(DTYPES, (4, 9), strict=True):
     polynomial("log1p: (2 atanh(s) - 2s) / s³ in s²", log1p_tail, mp.mpf(0), mp.mpf(1) / 9, degree, dtype)
 
-for dtype, centre, largest, degree in zip(DTYPES, ("4", "3.5"), ("14.5", "39.5"), (10, 24), strict=True):
+for dtype, centre, largest, degree in zip(DTYPES, ("4", "3.5"), ("14.75", "38.75"), (10, 24), strict=True):
     k, t_high = mp.mpf(centre), mp.mpf(largest)
     polynomial(f"normal tail: V of Φ(-t) exp(t²/2) = ½ / (1 + t V) in (t - {centre}) / (t + {centre}), t to {largest}",
                lambda q, k=k: normal_tail(q, k), mp.mpf(-1), (t_high - k) / (t_high + k), degree, dtype)

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from gradcore.diagnosis.changes import Change
 from gradcore.diagnosis.observe import Batch, count_dead, observe, watch
-from gradcore.diagnosis.what_if import Outcome, WhatIf, healthy_counterpart, what_if
+from gradcore.diagnosis.variants import Variants
+from gradcore.diagnosis.what_if import HEALTHY, Outcome, WhatIf, what_if
 from gradcore.errors import check_integer
 from gradcore.health.evidence import Books, Evidence, Trace
 from gradcore.health.faults import Fault
@@ -32,7 +32,7 @@ SCHEMA = "gradcore-diagnosis"
 SCHEMA_VERSION = 1
 
 # Rows of the one batch when no batch size is given: the noise of the centred gradient falls with their root.
-ROWS = 256
+ROWS = 128
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ def diagnose(
     steps : int
         0: this state and one batch.  k: also watch k real steps on a copy.
     batch_size : int, optional
-        Rows of the batch and of the steps; None: up to 256 for the batch and 32 for a step.
+        Rows of the batch and of the steps; None: up to 128 for the batch and 32 for a step.
     seeds : int
         1: the network as it is.  n: n copies with new initial weights, from the seeds net.seed, net.seed + 1, …
     seed : int
@@ -197,32 +197,32 @@ def diagnose(
 
     settings = _Settings(data, batch, chosen, steps, batch_size or 32, seed)
     found: dict[str, tuple[Fault, int]] = {}
-    shown: tuple[Network, Evidence] | None = None
-    first: tuple[Network, Evidence] | None = None
+    shown: tuple[Variants, Evidence, bool] | None = None
     for i in range(seeds):
-        copy = net.copy() if seeds == 1 else net.copy(seed=net.seed + i)
-        evidence, faults = _examine(copy, settings)
-        first = first or (copy, evidence)
-        if faults and shown is None:
-            shown = (copy, evidence)
+        variants = Variants(net.copy() if seeds == 1 else net.copy(seed=net.seed + i))
+        evidence, faults = _examine(variants, settings)
+        if shown is None or (faults and not shown[2]):
+            shown = (variants, evidence, bool(faults))
         for fault in faults:
             kept, count = found.get(fault.kind, (fault, 0))
             found[fault.kind] = (kept, count + 1)
-    subject, evidence = shown or first  # type: ignore[misc]
+    assert shown is not None
+    variants, evidence, _ = shown
     faults = sorted((replace(f, seeds=(k, seeds)) for f, k in found.values()), key=lambda fault: fault.rank)
     table, changed = WhatIf(), None
     if faults:
-        table = what_if(subject, batch, evidence, faults, seed)
+        table = what_if(variants, batch, evidence, faults, seed)
         faults = [_explained(fault, table) for fault in faults]
         best = table.best(faults[0])
         if best is not None:
-            changed = _changed_books(subject, batch, best.change, seed)
+            data = batch.standardised() if best.change.standardise else batch
+            changed = observe(variants.make(best.change), data, seed=seed)
     return Diagnosis(
         faults=tuple(faults),
         ledger=evidence.books.ledger,
         what_if=table,
         trace=evidence.trace,
-        network=subject,
+        network=variants.network,
         optimizer=chosen,
         loss=str(targets.loss),
         seeds=seeds,
@@ -242,10 +242,10 @@ class _Settings:
     seed: int
 
 
-def _examine(net: Network, settings: _Settings) -> tuple[Evidence, list[Fault]]:
+def _examine(variants: Variants, settings: _Settings) -> tuple[Evidence, list[Fault]]:
     """Apply the rules to the network as it is and, where steps were asked for, to what they make of it."""
     batch, seed = settings.batch, settings.seed
-    counterpart = healthy_counterpart(net)
+    net, counterpart = variants.network, variants.make(HEALTHY)
     evidence = Evidence(
         books=observe(net, batch, seed=seed),
         healthy=observe(counterpart, batch, seed=seed),
@@ -257,11 +257,13 @@ def _examine(net: Network, settings: _Settings) -> tuple[Evidence, list[Fault]]:
     if not settings.steps:
         return evidence, check(evidence)
     trained = net.copy()
+    # a variant may share its weights; only a network of its own may be trained
+    rival = net.rebuilt(HEALTHY.layers(net.layers, net.input_size))
     traces = [
         watch(
             copy, settings.data, settings.optimizer, steps=settings.steps, batch_size=settings.batch_size, seed=seed
         )
-        for copy in (trained, counterpart)
+        for copy in (trained, rival)
     ]
     evidence = replace(evidence, trace=traces[0], healthy_trace=traces[1])
     faults = {fault.kind: fault for fault in check(evidence)}
@@ -277,11 +279,6 @@ def _examine(net: Network, settings: _Settings) -> tuple[Evidence, list[Fault]]:
 
 def _counter(net: Network, data: Batch) -> Callable[[int], tuple[int, int]]:
     return lambda op: count_dead(net, data, op)
-
-
-def _changed_books(net: Network, batch: Batch, change: Change, seed: int) -> Books:
-    other = net.rebuilt(change.layers(net.layers, net.input_size)) if change.rebuilds else net
-    return observe(other, batch.standardised() if change.standardise else batch, seed=seed)
 
 
 def _explained(fault: Fault, table: WhatIf) -> Fault:

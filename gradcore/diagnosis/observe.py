@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -67,7 +68,10 @@ def observe(net: Network, batch: Batch, *, level: str = "full", seed: int = 0) -
     executor.bind(batch.X, batch.targets)
     loss = executor.observe(np.arange(len(batch)), mode=_TRAINING | kernels.MODES[level], seed=seed, step=1)
     ledger = Ledger(net.plan, executor.records, float(loss), level=level, rows=len(batch))
-    return Books(ledger, _centred_gradients(net, executor, len(batch)))
+    usable = _centred_gradients(net, executor, len(batch))
+    # Where the inputs of a layer differ by rounding only, so does what its gradient says about them.
+    usable[1:][ledger.layers().lost(net.dtype)[:-1]] = 0.0
+    return Books(ledger, usable)
 
 
 def _centred_gradients(net: Network, executor: Any, rows: int) -> npt.NDArray[np.float64]:
@@ -94,11 +98,15 @@ def _centred_gradients(net: Network, executor: Any, rows: int) -> npt.NDArray[np
 
 
 def _rms(values: Array) -> float:
-    # scaled, because the squares of gradients near 1e-200 are zero
-    largest = float(np.max(np.abs(values), initial=0.0))
-    if not 0 < largest < np.inf:
-        return largest
-    return largest * float(np.sqrt(np.mean(np.square(values / largest, dtype=np.float64))))
+    flat = values.ravel()
+    square = float(np.vdot(flat, flat)) if flat.dtype == np.float64 else float(np.square(flat, dtype=np.float64).sum())
+    if not 0 < square < np.inf:
+        # squares of what is below 1e-160 or above 1e150 leave the range
+        largest = float(np.max(np.abs(flat), initial=0.0))
+        if not 0 < largest < np.inf:
+            return largest
+        return largest * _rms(flat / largest)
+    return math.sqrt(square / flat.size)
 
 
 def count_dead(net: Network, data: Batch, op: int) -> tuple[int, int]:

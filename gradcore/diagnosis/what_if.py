@@ -17,10 +17,11 @@ import numpy as np
 from gradcore import activations, initializers
 from gradcore.diagnosis.changes import Change, dense_layers, has, hidden_activations, split_groups
 from gradcore.diagnosis.observe import Batch, count_dead, observe
+from gradcore.diagnosis.variants import Variants
 from gradcore.health.evidence import Books, Evidence
 from gradcore.health.faults import Fault
 from gradcore.health.rules import check
-from gradcore.layers import BatchNorm, Layer, Residual
+from gradcore.layers import BatchNorm, Residual
 from gradcore.network import Network
 from gradcore.optimizers import SGD, Adam
 
@@ -30,6 +31,7 @@ CANDIDATES = ("tanh", "relu", "selu")
 # Rows of the batch for alternatives: enough to see the signal, few enough to be quick.
 ROWS = 64
 
+# tanh with Glorot's initial weights: what the healthy counterpart has instead.
 HEALTHY = Change(activation="tanh", init="glorot_normal")
 
 
@@ -100,20 +102,21 @@ class WhatIf:
 
     def also(self, fault: Fault) -> tuple[str, ...]:
         """Name other changes that would do as well, no larger than the smallest set."""
-        cures = self._cures(fault)
-        size = len(cures[0].change.causes) if cures else 0
-        return tuple(o.name for o in cures[1:] if len(o.change.causes) <= size and o.change.causes != cures[0].change.causes)
+        cures, best = self._cures(fault), self.best(fault)
+        size = len(self.causes(fault))
+        return tuple(o.name for o in cures if len(o.change.causes) == size and o is not best)
 
     def best(self, fault: Fault) -> Outcome | None:
-        """Return the cure of the smallest set of causes that passes gradient and signal on best."""
-        causes = self.causes(fault)
-        same = [o for o in self._cures(fault) if o.change.causes == causes]
-        return min(same, key=lambda o: o.distance) if same else None
+        """Return, among the cures with the fewest causes, the one that passes gradient and signal on best."""
+        cures, size = self._cures(fault), len(self.causes(fault))
+        return min((o for o in cures if len(o.change.causes) == size), key=lambda o: o.distance, default=None)
 
     def _cures(self, fault: Fault) -> list[Outcome]:
         """Outcomes without the fault, fewest causes first, then in the order in which a person would try them."""
         cures = [o for o in self.outcomes if o.trains and fault.kind not in o.faults and o.change.causes]
-        return sorted(cures, key=lambda o: (len(o.change.causes), _ORDER.index(o.change.causes[0])))
+        # Units die by chance, and the fewer there are in a layer the sooner all of them do: width comes first there.
+        order = ("narrow_layers", *_ORDER) if fault.kind == "dead_units" else _ORDER
+        return sorted(cures, key=lambda o: (len(o.change.causes), order.index(o.change.causes[0])))
 
     def to_dict(self) -> dict[str, Any]:
         """Return all outcomes as plain numbers, strings and lists."""
@@ -131,11 +134,6 @@ class WhatIf:
 _ORDER = ("initial_weights", "activation", "input_scale", "learning_rate", "optimizer", "narrow_layers", "depth")
 
 
-def healthy_counterpart(net: Network) -> Network:
-    """Return the network with tanh and Glorot's initial weights, everything else alike."""
-    return net.rebuilt(HEALTHY.layers(net.layers, net.input_size))
-
-
 def alternatives(net: Network, faults: Sequence[Fault], evidence: Evidence) -> list[Change]:
     """List the changes worth trying, the single ones first."""
     layers = net.layers
@@ -145,7 +143,8 @@ def alternatives(net: Network, faults: Sequence[Fault], evidence: Evidence) -> l
     grows = any(fault.kind in ("exploding_gradient", "overflow", "loss_nan", "loss_diverging") for fault in faults)
     singles = [Change(activation=name) for name in others]
     own = _matching(next(iter(current))) if len(current) == 1 else "auto"
-    if inits not in ({own}, {"auto"}):
+    # the uniform twin has the same variance: to change to it is to draw again
+    if not inits <= {own, own.replace("normal", "uniform"), "auto"}:
         singles.append(Change(init=own))
     singles.append(Change(rate=0.1 if grows else 10.0))
     if isinstance(evidence.optimizer, SGD):
@@ -171,17 +170,16 @@ def _matching(activation: str) -> str:
     return name if "(" not in name else "auto"
 
 
-def what_if(net: Network, batch: Batch, evidence: Evidence, faults: Sequence[Fault], seed: int) -> WhatIf:
+def what_if(variants: Variants, batch: Batch, evidence: Evidence, faults: Sequence[Fault], seed: int) -> WhatIf:
     """Send one batch through every alternative and apply the rules to it."""
     start = time.perf_counter()
     few = batch.rows(np.arange(min(len(batch), ROWS)))
-    scaled = few.standardised()
-    origin = _relative_signal(observe(net, few, seed=seed), first=True)
+    origin = _relative_signal(evidence.books, first=True)
     outcomes = []
-    for change in alternatives(net, faults, evidence):
-        data = scaled if change.standardise else few
-        other = _rebuild(net, change)
-        books = evidence.books if not change.rebuilds and not change.standardise else observe(other, data, seed=seed)
+    for change in alternatives(variants.network, faults, evidence):
+        data = few.standardised() if change.standardise else few
+        other = variants.make(change)
+        books = observe(other, data, seed=seed) if change.rebuilds or change.standardise else evidence.books
         optimizer = change.optimizer or evidence.optimizer
         if change.rate != 1:
             optimizer = replace_rate(optimizer, optimizer.lr * change.rate)
@@ -210,17 +208,6 @@ def replace_rate(optimizer: Any, lr: float) -> Any:
     """Return the optimizer with another learning rate."""
     settings = {name: value for name, value in vars(optimizer).items() if name != "lr"}
     return type(optimizer)(lr, **settings)
-
-
-def _rebuild(net: Network, change: Change) -> Network:
-    if not change.rebuilds:
-        return net
-    layers: tuple[Layer, ...] = change.layers(net.layers, net.input_size)
-    other = net.rebuilt(layers)
-    kept = change.init is None and all(layer.init != "auto" for layer in dense_layers(net.layers))
-    if kept and not (change.norm or change.residual or change.depth != 1 or change.width != 1):
-        other.copy_from_(net)      # the weights as they are now, not as they were drawn
-    return other
 
 
 def _relative_signal(books: Books, *, first: bool = False) -> float:

@@ -70,7 +70,8 @@ class Books:
         variance = 0.0
         for op, units, scale in zip(layers.op[:-1], layers.units[:-1], layers.z_scale[:-1], strict=True):
             name = self.activation_after(int(op), table)
-            variance += gain_variance(name, float(scale), int(units))
+            step = gain_variance(name, float(scale), int(units))
+            variance += step if math.isfinite(step) else 0.0
         # half, because the books are kept in gains and the variance is that of their squares
         return 0.5 * math.sqrt(variance) / math.log(10)
 
@@ -165,8 +166,8 @@ class Evidence:
 
     def relative_update(self, books: Books) -> Array:
         """By layer: the usable part of one step of plain gradient descent, over the weights."""
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return np.asarray(np.nan_to_num(self.step_size * books.usable / books.layers.weight, nan=0.0, posinf=0.0))
+        weight = books.layers.weight
+        return np.where(weight > 0, self.step_size * books.usable / np.where(weight > 0, weight, 1.0), 0.0)
 
     def starved(self) -> npt.NDArray[np.bool_]:
         """By layer: no usable update, because the dead zone swallows it or because it is a hundredth of a healthy one."""

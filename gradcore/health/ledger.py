@@ -17,13 +17,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from gradcore import kernels
+
 if TYPE_CHECKING:
     from gradcore.plan import Plan
 
 GROUPS = ("dense", "activation", "norm", "dropout", "residual")
 
-# Order of kinds in the op table (kernels/types.pxd); a test compares it with kernels.OP_KINDS.
-_DENSE, _ACTIVATION, _BATCH_NORM, _DROPOUT, _FORK, _JOIN = range(6)
+_DENSE, _ACTIVATION, _BATCH_NORM, _DROPOUT, _FORK, _JOIN = (
+    kernels.OP_KINDS[name] for name in ("dense", "activation", "batch_norm", "dropout", "fork", "join")
+)
+_EXPONENTIAL = kernels.ACTIVATION_CODES["exponential"]
 _KIND_NAMES = ("dense", "activation", "batch_norm", "dropout", "residual", "residual")
 _KIND_GROUPS = ("dense", "activation", "norm", "dropout", "residual", "residual")
 
@@ -35,10 +39,6 @@ def _ratio(top: float, bottom: float) -> float:
     if top > 0 and bottom > 0 and math.isfinite(top) and math.isfinite(bottom):
         return top / bottom
     return math.nan
-
-
-def _log10(x: float) -> float:
-    return math.log10(x) if x > 0 else math.nan
 
 
 @dataclass(frozen=True)
@@ -149,6 +149,8 @@ class Layers:
     input_scale: Array
     z_signal: Array                          # of the pre-activation
     z_scale: Array
+    output_signal: Array                     # of what the next dense op reads
+    output_scale: Array
     delta: Array                             # norm of dL/dz
     gradient: Array                          # rms of the weight gradient's elements
     weight: Array                            # rms of the weights
@@ -158,11 +160,11 @@ class Layers:
         return len(self.op)
 
     def lost(self, dtype: npt.DTypeLike) -> npt.NDArray[np.bool_]:
-        """Say for each layer whether its pre-activation's signal is rounding only."""
+        """Say for each layer whether the signal of its output is rounding only."""
         eps = float(np.finfo(np.dtype(dtype)).eps)
         # A zero signal on a zero scale (a dead layer) is lost too: hence the less-or-equal.
         with np.errstate(invalid="ignore"):
-            return np.asarray(self.z_signal <= self.z_scale * eps * np.sqrt(self.fan_in))
+            return np.asarray(self.output_signal <= self.output_scale * eps * np.sqrt(self.fan_in))
 
 
 @dataclass
@@ -282,13 +284,17 @@ class Ledger:
             weight=weight,
             update=update,
             update_ratio=_ratio(update, weight) if has_weight else math.nan,
-            flat_fraction=self._value(last, "flat") / elements if kind == _ACTIVATION else math.nan,
+            flat_fraction=self._flat(last) / elements if kind == _ACTIVATION else math.nan,
             lost=output.signal <= scale * float(np.finfo(self.dtype).eps) * math.sqrt(self._fan_in(last)),
             branch=branch,
             skip_norm=self._value(last, "skip") if branch else math.nan,
             branch_norm=self._value(last, "branch") if branch else math.nan,
             cosine=self._value(last, "cosine") if branch else math.nan,
         )
+
+    def _flat(self, op: int) -> float:
+        # "flat" is relative to the largest slope, and the exponential has none
+        return math.nan if int(self.plan.table[op]["code"]) == _EXPONENTIAL else self._value(op, "flat")
 
     def _scale(self, norm: float, columns: int) -> float:
         return norm / math.sqrt(self.rows * columns)
@@ -304,6 +310,7 @@ class Ledger:
         op = np.flatnonzero(table["kind"] == _DENSE)
         fan_in, units = table["columns_in"][op], table["columns_out"][op]
         before = np.where(op > 0, op - 1, len(table))
+        after = np.append(op[1:] - 1, len(table) - 1)
         size = np.sqrt(self.rows)
         outputs, gradient, weight = records["output"], records["weight_gradient"]["norm"][op], records["weight"][op]
         return Layers(
@@ -314,6 +321,8 @@ class Ledger:
             input_scale=outputs["norm"][before] / (size * np.sqrt(fan_in)),
             z_signal=outputs["signal"][op],
             z_scale=outputs["norm"][op] / (size * np.sqrt(units)),
+            output_signal=outputs["signal"][after],
+            output_scale=outputs["norm"][after] / (size * np.sqrt(table["columns_out"][after])),
             delta=records["d_output"]["norm"][op],
             gradient=gradient / np.sqrt(fan_in * units),
             weight=weight / np.sqrt(fan_in * units),
@@ -323,23 +332,42 @@ class Ledger:
     # -- adding up -------------------------------------------------------------------------------------------------
 
     @cached_property
-    def chain(self) -> tuple[LedgerEntry, ...]:
-        """The entries whose backward gains lead from the delta of the logits to that of the first pre-activation."""
-        for i, entry in enumerate(self.entries):
-            if entry.kind == "dense" or entry.branch:
-                return self.entries[i + 1 :]
-        return ()
+    def _chain(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """First and last op of every entry from the delta of the logits to that of the first pre-activation."""
+        kinds, partners = self.plan.table["kind"].tolist(), self.plan.table["partner"].tolist()
+        first, last = [], []
+        op, begun = 0, False
+        while op < len(kinds):
+            end = partners[op] if kinds[op] == _FORK else op
+            if begun:
+                first.append(op)
+                last.append(end)
+            begun = begun or kinds[op] in (_DENSE, _FORK)
+            op = end + 1
+        return np.array(first, np.int64), np.array(last, np.int64)
+
+    @cached_property
+    def _decades(self) -> Array:
+        """log10 of the backward gain of every entry of the chain, NaN where there is none."""
+        first, last = self._chain
+        records = self.records
+        below, above = records["d_input"]["norm"][first], records["d_output"]["norm"][last]
+        booked_once = np.isnan(below) & ~np.isin(self.plan.table["kind"][first - 1], (_FORK, _JOIN))
+        below = np.where(booked_once, records["d_output"]["norm"][first - 1], below)
+        ok = (below > 0) & (above > 0) & np.isfinite(below) & np.isfinite(above)
+        return np.where(ok, np.log10(np.where(ok, below, 1.0)) - np.log10(np.where(ok, above, 1.0)), np.nan)
 
     @property
     def end_to_end_log10(self) -> float:
         """log10 of the end-to-end gain: the sum of the log10 backward gains along the chain."""
-        return math.fsum(_log10(entry.backward_gain) for entry in self.chain)
+        return math.fsum(self._decades)
 
     def split(self) -> dict[str, float]:
         """Return the decades of the end-to-end gain by group; they add up to ``end_to_end_log10``."""
+        groups = [_KIND_GROUPS[kind] for kind in self.plan.table["kind"][self._chain[1]]]
         decades: dict[str, list[float]] = {}
-        for entry in self.chain:
-            decades.setdefault(entry.group, []).append(_log10(entry.backward_gain))
+        for group, value in zip(groups, self._decades, strict=True):
+            decades.setdefault(group, []).append(float(value))
         return {group: math.fsum(decades[group]) for group in GROUPS if group in decades}
 
     # -- showing ---------------------------------------------------------------------------------------------------

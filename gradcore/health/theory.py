@@ -94,9 +94,10 @@ def chi(activation: str, q: float, weight_std: float) -> float:
 @cache
 def _slope_moments(activation: str, log_scale: int) -> float:
     nodes, weights = _gauss_hermite()
-    squares = _slope(activation)(2.0**log_scale * nodes) ** 2
-    second = float(weights @ squares)
-    return float(weights @ squares**2) / second**2 if second > 0 else math.inf
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        squares = _slope(activation)(2.0**log_scale * nodes) ** 2
+        second, fourth = float(weights @ squares), float(weights @ squares**2)
+    return fourth / second**2 if 0 < second and fourth < math.inf else math.inf
 
 
 def gain_variance(activation: str, scale: float, width: int) -> float:
@@ -112,6 +113,11 @@ def gain_variance(activation: str, scale: float, width: int) -> float:
     scale : float
         rms of the pre-activations.
     width : int
+
+    Returns
+    -------
+    float
+        Infinite where the moments are: no law of large numbers holds then (exponentials of large inputs).
 
     Examples
     --------

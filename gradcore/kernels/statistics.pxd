@@ -1,7 +1,7 @@
 # What one pass over a matrix finds (struct Fold), panel by panel, and the sums that clipping and optimizers need.
 #
 # The fast pass keeps squares in the matrix's own precision for a block of rows and goes on in double.  Where that could
-# overflow or underflow, and in the full ledger, the sums are taken again: float32 in double lanes, float64 (and what is
+# overflow or underflow nevertheless, and in the full ledger, the sums are taken again: float32 in double lanes, float64 (and what is
 # not finite) one by one, on multiples of a power of two, so that no square leaves the range.
 #
 # signal² = mean over all elements of (x - mean of the column)², from deviations d from the first row:
@@ -171,6 +171,7 @@ cdef inline void wide_sums(FoldPart* part, const real* base, index rows, bint wi
     cdef vec v
     cdef index r
     cdef int half, part_of
+    part.exponent = 0
     part.spread = 0.0
     for half in range(2):
         v = vload(base + half * LANES)
@@ -202,6 +203,19 @@ cdef inline double count_subnormals(const real* base, index n) noexcept nogil:
     return <double>vsum(count)
 
 
+cdef inline int first_row_exponent(const real* base) noexcept nogil:
+    # of the largest magnitude of a panel's first row; 0 where that is zero, infinite or near one anyway
+    cdef vec top = vmax(vabs(vload(base)), vabs(vload(base + LANES)))
+    cdef real peak = 0
+    cdef int lane, exponent = 0
+    for lane in range(LANES):
+        peak = vlane(top, lane) if vlane(top, lane) > peak else peak
+    if 1e-4 < peak < 1e4 or not 0 < peak < INFINITY:
+        return 0
+    frexp(peak, &exponent)
+    return -100 if exponent < -100 else (100 if exponent > 100 else exponent)
+
+
 cdef inline FoldPart fold_panel(const real* base, index rows, index columns, bint with_signal, bint exact) noexcept nogil:
     # `columns` true columns; the pads are zeros and count for nothing.
     cdef FoldPart part
@@ -217,18 +231,22 @@ cdef inline FoldPart fold_panel(const real* base, index rows, index columns, bin
     cdef wide spread_low[2]
     cdef wide spread_high[2]
     cdef wide deviation = wzero(), n = wsplat(<double>rows)
-    # between these no square and no sum of a block of squares leaves the range or loses digits to underflow
-    cdef double big = 1e17 if REAL_IS_SINGLE else 1e140
-    cdef double small = (1e-9 if with_signal else 1e-16) if REAL_IS_SINGLE else 1e-140
+    # Everything is multiplied by a power of two that brings the first row near one.  Between these bounds no square
+    # and no sum of a block of squares then leaves the range or loses digits to underflow.
+    cdef double big = 1e16 if REAL_IS_SINGLE else 1e140
+    cdef double small = 1e-8 if REAL_IS_SINGLE else 1e-130
+    cdef vec factor
     cdef double smallest_normal = 1.1754943508222875e-38 if REAL_IS_SINGLE else 2.2250738585072014e-308
+    cdef double size
     cdef index r = 0, end
     cdef int half, lane
     if rows == 0:
         return fold_exact(base, rows, columns)
-    part.exponent = 0
+    part.exponent = first_row_exponent(base)
+    factor = vsplat(<real>ldexp(1.0, -part.exponent))
     part.squares = part.spread = 0.0
     for half in range(2):
-        shift[half] = vload(base + half * LANES)
+        shift[half] = vload(base + half * LANES) * factor
         first_low[half] = first_high[half] = spread_low[half] = spread_high[half] = wzero()
     while r < rows:
         end = rows if rows - r < FOLD_BLOCK else r + FOLD_BLOCK
@@ -237,13 +255,14 @@ cdef inline FoldPart fold_panel(const real* base, index rows, index columns, bin
         while r < end:
             for half in range(2):
                 x = vload(base + r * TILE + half * LANES)
+                magnitude = vabs(x)
+                is_zero = vequal(x, zero)
+                x = x * factor
                 squares[half] = vfma(x, x, squares[half])
                 if with_signal:
                     d = x - shift[half]
                     first[half] = first[half] + d
                     spread[half] = vfma(d, d, spread[half])
-                magnitude = vabs(x)
-                is_zero = vequal(x, zero)
                 top = vmax(magnitude, top)
                 bottom = vmin(vselect(is_zero, infinity, magnitude), bottom)
                 zeros = zeros + vselect(is_zero, one, zero)
@@ -266,7 +285,8 @@ cdef inline FoldPart fold_panel(const real* base, index rows, index columns, bin
     part.zeros -= (TILE - columns) * rows
     part.infs = part.nans = 0.0
     part.subnormals = count_subnormals(base, rows * TILE) if part.min_abs < smallest_normal else 0.0
-    if exact or not part.max_abs < big or 0.0 < part.max_abs < small:
+    size = ldexp(part.max_abs, -part.exponent)
+    if exact or not size < big or 0.0 < size < small:
         if not REAL_IS_SINGLE:
             return fold_exact(base, rows, columns)
         wide_sums(&part, base, rows, with_signal)

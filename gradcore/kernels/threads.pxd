@@ -151,17 +151,24 @@ cdef inline void team_free(Team* team, int started) noexcept nogil:
     free(team)
 
 
+cdef inline void adopt(Team* team) noexcept nogil:
+    # After a fork the workers live in the parent only: the child goes on alone, to the same bits.
+    if team.process != process_id():
+        team.process = process_id()
+        team.size = 1
+
+
 cdef inline void team_stop(Team* team) noexcept nogil:
     if team == NULL:
         return
-    if team.process != process_id():
-        return                                     # the workers, and whatever they hold, live in the parent
+    adopt(team)
     team.quit = True
     meet(team)
     team_free(team, team.size)
 
 
 cdef inline void team_run(Team* team, Job job, void* argument) noexcept nogil:
+    adopt(team)
     team.job = job
     team.argument = argument
     meet(team)

@@ -63,6 +63,8 @@ def encode(
         What is wrong, in which row, and what to do.
     """
     array = as_labels_or_values(y)
+    if not len(array):
+        raise ValueError("y is empty: at least one row is needed")
     chosen = loss if isinstance(loss, Loss) else resolve_loss(loss, array, outputs)
     if chosen.name == "cross_entropy":
         labels = _one_column(array, outputs)
@@ -166,5 +168,6 @@ def _values(y: Array, outputs: int, dtype: np.dtype[Any], loss: str) -> Array:
     matrix = as_numeric("y", y)
     matrix = matrix[:, None] if matrix.ndim == 1 else matrix
     if matrix.shape[1] != outputs:
-        raise ValueError(f"y has {matrix.shape[1]} columns, the network has {outputs} outputs")
+        hint = "; labels of classes are integers, booleans or text" if matrix.shape[1] == 1 else ""
+        raise ValueError(f"y has {matrix.shape[1]} columns, the network has {outputs} outputs{hint}")
     return np.ascontiguousarray(to_real("y", matrix, dtype))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 
 import numpy as np
 
@@ -58,6 +59,7 @@ def rule(evidence: Evidence) -> Fault | None:
     )
 
 
+@cache
 def fair_coin_bound(tosses: int, risk: float) -> int:
     """Return the smallest k such that more than k tails in n fair tosses have at most this chance.
 

@@ -25,11 +25,11 @@ def rule(evidence: Evidence) -> Fault | None:
     if not books.finite or not healthy.finite or evidence.learned:
         return None
     excess = books.largest_gain - healthy.largest_gain
-    chance = SIGMAS * math.hypot(books.spread, healthy.spread)
-    if not excess > chance:
+    if not excess > 0 or not excess > (chance := SIGMAS * math.hypot(books.spread, healthy.spread)):
         return None
     records = books.ledger.records[:-1]
-    norm = math.hypot(*np.nan_to_num(records["weight_gradient"]["norm"]), *np.nan_to_num(records["bias_gradient"]))
+    norms = np.concatenate([records["weight_gradient"]["norm"], records["bias_gradient"]])
+    norm = math.hypot(*norms[norms > 0])
     if isinstance(evidence.optimizer, SGD):
         overshoot = evidence.step_size * norm * norm / books.ledger.loss if books.ledger.loss > 0 else 0.0
     else:

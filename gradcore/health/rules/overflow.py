@@ -16,22 +16,25 @@ def rule(evidence: Evidence) -> Fault | None:
     No bound is needed: the inputs were checked to be finite, so that whatever is not was born in the network.
     """
     ledger = evidence.books.ledger
-    records, names = ledger.records, ledger.plan.names
-    last = len(names)
-    for op in range(last):
-        if _spoilt(records["output"][op]):
-            return _fault(evidence, op, "forward", "output", float(records["output"]["max_abs"][op - 1]))
+    records = ledger.records
+    last = len(ledger.plan.names) - 1
+    spoilt = np.flatnonzero(_spoilt(records["output"][:-1]))
+    if len(spoilt):
+        first = int(spoilt[0])
+        return _fault(evidence, first, "forward", "output", float(records["output"]["max_abs"][first - 1]))
     if not math.isfinite(ledger.loss):
-        return _fault(evidence, last - 1, "forward", "loss", float(records["output"]["max_abs"][last - 1]))
-    for op in reversed(range(last)):
-        for what in ("d_output", "weight_gradient", "d_input"):
-            if _spoilt(records[what][op]):
-                return _fault(evidence, op, "backward", what, float(records["d_output"]["max_abs"][op]))
-    return None
+        return _fault(evidence, last, "forward", "loss", float(records["output"]["max_abs"][last]))
+    bad = {what: _spoilt(records[what][:-1]) for what in ("d_output", "weight_gradient", "d_input")}
+    anywhere = np.flatnonzero(np.logical_or.reduce(list(bad.values())))
+    if not len(anywhere):
+        return None
+    op = int(anywhere[-1])
+    what = next(what for what, where in bad.items() if where[op])
+    return _fault(evidence, op, "backward", what, float(records["d_output"]["max_abs"][op]))
 
 
-def _spoilt(fold: np.void) -> bool:
-    return bool(fold["infs"] > 0 or fold["nans"] > 0 or np.isinf(fold["max_abs"]))
+def _spoilt(folds: np.ndarray) -> np.ndarray:
+    return np.asarray((folds["infs"] > 0) | (folds["nans"] > 0) | np.isinf(folds["max_abs"]))
 
 
 def _fault(evidence: Evidence, op: int, which: str, what: str, before: float) -> Fault:

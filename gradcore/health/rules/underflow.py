@@ -23,28 +23,28 @@ def rule(evidence: Evidence) -> Fault | None:
     records, table = ledger.records, ledger.plan.table
     if not records["d_output"]["norm"][len(table) - 1] > 0:
         return None
-    found: list[int] = []
-    for i, op in enumerate(books.layers.op):
-        fold = records["d_output"][op]
-        elements = ledger.rows * int(table["columns_out"][op])
-        expected = elements - _zeros_by_design(ledger.records, table, int(op))
-        tiny = fold["subnormals"] + max(0.0, fold["zeros"] - (elements - expected))
-        if expected > 0 and tiny > 0.5 * expected:
-            found.append(i)
+    layers = books.layers
+    folds, elements = records["d_output"][layers.op], ledger.rows * layers.units
+    found = []
+    for i in np.flatnonzero(folds["subnormals"] + folds["zeros"] > 0.5 * elements):
+        by_design = _zeros_by_design(records, table, int(layers.op[i]))
+        tiny = folds["subnormals"][i] + max(0.0, folds["zeros"][i] - by_design)
+        if tiny > 0.5 * (elements[i] - by_design) > 0:
+            found.append(int(i))
     # A zero that was not born small: an output layer of zeros sends nothing down, and trains on.
-    if not found or not _shrinks_into(books.layers.delta, found[-1], float(np.finfo(ledger.dtype).tiny)):
+    if not found or not _shrinks_into(layers.delta, found[-1], float(np.finfo(ledger.dtype).tiny)):
         return None
     names = ledger.plan.names
     return Fault(
         "underflow",
         "fatal",
-        ops=tuple(names[books.layers.op[i]] for i in found),
+        ops=tuple(names[layers.op[i]] for i in found),
         evidence={
             "dtype": ledger.dtype.name,
             "limit": float(np.finfo(ledger.dtype).tiny),
             "layers_underflowed": [i + 1 for i in found],
-            "delta_above": float(books.layers.delta[found[-1] + 1]),
-            "layers": len(books.layers),
+            "delta_above": float(layers.delta[found[-1] + 1]),
+            "layers": len(layers),
         },
     )
 
