@@ -59,11 +59,11 @@ def log1p_tail(z: mp.mpf) -> mp.mpf:
 
 
 def normal_tail(q: mp.mpf, k: mp.mpf) -> mp.mpf:
-    """V with Φ(-t) exp(t²/2) = ½ / (1 + t V), the scaled tail of the normal distribution, t = k (1 + q) / (1 - q)."""
+    """V with Φ(-t) exp(t²/2) = ½ / (1 + t + t V), the scaled tail of the normal distribution, t = k (1 + q) / (1 - q)."""
     t = k * (1 + q) / (1 - q)
     if t < mp.mpf("1e-25"):
-        return mp.sqrt(2 / mp.pi)
-    return (1 / (mp.erfc(t / mp.sqrt(2)) * mp.exp(t * t / 2)) - 1) / t
+        return mp.sqrt(2 / mp.pi) - 1
+    return (1 / (mp.erfc(t / mp.sqrt(2)) * mp.exp(t * t / 2)) - 1) / t - 1
 
 
 for dtype, reduction_bits in zip(DTYPES, (16, 32), strict=True):
@@ -80,7 +80,7 @@ for dtype, degree in zip(DTYPES, (4, 9), strict=True):
 
 for dtype, centre, largest, degree in zip(DTYPES, ("4", "3.5"), ("14.75", "38.75"), (10, 24), strict=True):
     k, t_high = mp.mpf(centre), mp.mpf(largest)
-    polynomial(f"normal tail: V of Φ(-t) exp(t²/2) = ½ / (1 + t V) in (t - {centre}) / (t + {centre}), t to {largest}",
+    polynomial(f"normal tail: V of Φ(-t) exp(t²/2) = ½ / (1 + t + t V) in (t - {centre}) / (t + {centre}), t to {largest}",
                lambda q, k=k: normal_tail(q, k), mp.mpf(-1), (t_high - k) / (t_high + k), degree, dtype)
 
 # selu: the fixed point (mean 0, variance 1) of Klambauer et al. 2017, eq. 14

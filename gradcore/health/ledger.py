@@ -370,6 +370,11 @@ class Ledger:
             decades.setdefault(group, []).append(float(value))
         return {group: math.fsum(decades[group]) for group in GROUPS if group in decades}
 
+    def chain_counts(self) -> dict[str, int]:
+        """Return how many entries of the chain are in each group."""
+        groups = [_KIND_GROUPS[kind] for kind in self.plan.table["kind"][self._chain[1]]]
+        return {group: groups.count(group) for group in GROUPS if group in groups}
+
     # -- showing ---------------------------------------------------------------------------------------------------
 
     def to_dict(self) -> dict[str, Any]:

@@ -153,7 +153,7 @@ cdef inline int plain_fold(Fold* result, const void* x, index rows, index column
 
 
 cdef inline double plain_sum_squares(const void* x, index n, double* peak) noexcept nogil:
-    return sum_squares(<const real*>x, n, peak)
+    return sum_squares(<const real*>x, n, peak, NULL)
 
 
 cdef inline double plain_safe_norm(const void* x, index n) noexcept nogil:

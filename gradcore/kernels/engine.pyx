@@ -36,7 +36,7 @@ from .program cimport (
     BACKWARD_BATCH, FORWARD, FORWARD_BATCH, OBSERVE, TRAIN, TRANSPOSE, Engine, Program, Unit,
 )
 from .simd cimport LANES, TILE, real
-from .statistics cimport FoldPart, count_flat, dot, fold_finish, fold_panel, safe_norm, smallest_nonzero, sum_squares
+from .statistics cimport FoldPart, count_flat, dot, fold_finish, fold_panel, safe_norm, sum_squares
 from .threads cimport Team, meet, team_run, team_start, team_stop
 from .types cimport (
     ACTIVATION, ADAM, ADAMW, BATCH_NORM, BATCH_STATISTICS, BINARY_CROSS_ENTROPY, CROSS_ENTROPY, DENSE, DONE, DROP,
@@ -443,9 +443,11 @@ cdef void gradient_pass(Program* p, int member, int size, index rows) noexcept n
             weight_gradient(p, op, unit, rows)
         elif op.kind == DENSE:
             bias_gradient(p, op, rows)
-        p.unit_squares[u] = sum_squares(<const real*>p.gradients + unit.offset, unit.size, &p.unit_peaks[u])
         if p.mode & LIGHT:
-            p.unit_bottoms[u] = smallest_nonzero(<const real*>p.gradients + unit.offset, unit.size)
+            p.unit_squares[u] = sum_squares(<const real*>p.gradients + unit.offset, unit.size, &p.unit_peaks[u],
+                                            &p.unit_bottoms[u])
+        else:
+            p.unit_squares[u] = sum_squares(<const real*>p.gradients + unit.offset, unit.size, &p.unit_peaks[u], NULL)
 
 
 cdef double gradient_norm(const Program* p) noexcept nogil:
@@ -484,7 +486,7 @@ cdef void update_pass(Program* p, int member, int size, double norm, uint64_t st
         m = <real*>p.moment1 + unit.offset if p.moment1 != NULL else NULL
         v = <real*>p.moment2 + unit.offset if p.moment2 != NULL else NULL
         if measure:
-            p.weight_squares[u] = sum_squares(w, unit.size, &unused)
+            p.weight_squares[u] = sum_squares(w, unit.size, &unused, NULL)
         if h.optimizer == ADAM or h.optimizer == ADAMW:
             p.update_squares[u] = adam_update(w, g, m, v, unit.size, h, scale, correction1, correction2, measure)
         else:

@@ -52,7 +52,7 @@ cdef inline double apply_step(real* p, real* step, index n, real keep, bint meas
         old = p[i]
         p[i] = keep * old - step[i]
         step[i] = p[i] - old
-    return sum_squares(step, n, &peak)
+    return sum_squares(step, n, &peak, NULL)
 
 
 cdef inline index chunk_size(index start, index n) noexcept nogil:

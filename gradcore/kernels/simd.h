@@ -91,6 +91,8 @@ SIMD vec vfma(vec a, vec b, vec c) { return a * b + c; }
 SIMD vec vpow2(mask n) { return (vec)((n + REAL_EXPONENT_BIAS) << REAL_MANTISSA_BITS); }
 SIMD mask mshift_right(mask n, int bits) { return n >> bits; }
 SIMD real vsum(vec v) { real s = v[0]; for (int i = 1; i < LANES; i++) s += v[i]; return s; }
+SIMD real vlargest(vec v) { real m = v[0]; for (int i = 1; i < LANES; i++) m = v[i] > m ? v[i] : m; return m; }
+SIMD real vsmallest(vec v) { real m = v[0]; for (int i = 1; i < LANES; i++) m = v[i] < m ? v[i] : m; return m; }
 SIMD real vlane(vec v, int i) { return v[i]; }
 /* lanes [0, n) of the register keep their bits, the rest become +0.0 */
 SIMD vec vfirst(vec v, int n) {

@@ -31,6 +31,8 @@ cdef extern from "simd.h" nogil:
     vec vpow2(mask n)
     mask mshift_right(mask n, int bits)
     real vsum(vec v)
+    real vlargest(vec v)
+    real vsmallest(vec v)
     real vlane(vec v, int i)
     vec vfirst(vec v, int n)
     wide vwide_low(vec v)

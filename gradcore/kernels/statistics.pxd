@@ -9,7 +9,7 @@
 from libc.math cimport INFINITY, NAN, fabs, frexp, isfinite, ldexp, sqrt
 
 from .simd cimport (
-    LANES, REAL_IS_SINGLE, TILE, mask, real, vabs, vec, vequal, vfma, vlane, vless, vload, vmax, vmin, vselect,
+    LANES, REAL_IS_SINGLE, TILE, mask, real, vabs, vbits, vec, vequal, vfma, vlargest, vless, vload, vmax, vmin, vreal, vselect, vsmallest,
     vsplat, vsum, vwide_high, vwide_low, wide, wlane, wsplat, wsum, wzero,
 )
 from .types cimport Fold, index
@@ -43,54 +43,43 @@ cdef inline wide widen_product(vec a, vec b) noexcept nogil:
             else vwide_low(a) * vwide_low(b))
 
 
-cdef inline double sum_squares(const real* x, index n, double* max_abs) noexcept nogil:
-    # NaN and infinity show in the sum; the largest magnitude leaves NaN out.
+cdef inline double sum_squares(const real* x, index n, double* max_abs, double* min_abs) noexcept nogil:
+    # NaN and infinity show in the sum; the extremes leave NaN out.  min_abs: smallest magnitude that is not zero, infinity
+    # when there is none; NULL where nobody asks, which costs half the time.
     cdef wide even = wzero(), odd = wzero()
-    cdef vec a, b, top = vsplat(0)
+    cdef vec zero = vsplat(0), infinity = vsplat(<real>INFINITY), a, b, top = zero, bottom = infinity
     cdef index i = 0
-    cdef int lane
-    cdef double total, peak = 0.0
+    cdef double total, peak, least
     while i + 2 * LANES <= n:
         a = vload(x + i)
         b = vload(x + i + LANES)
         even = even + widen_product(a, a)
         odd = odd + widen_product(b, b)
-        top = vmax(vabs(a), vmax(vabs(b), top))
+        a = vabs(a)
+        b = vabs(b)
+        top = vmax(vmax(a, zero), vmax(b, top))
+        if min_abs != NULL:
+            a = vreal(vequal(a, zero) & vbits(infinity) | vbits(a))
+            b = vreal(vequal(b, zero) & vbits(infinity) | vbits(b))
+            bottom = vmin(a, vmin(b, bottom))
         i += 2 * LANES
     total = wsum(even + odd)
-    for lane in range(LANES):
-        if vlane(top, lane) > peak:
-            peak = vlane(top, lane)
+    peak = vlargest(top)
+    least = vsmallest(bottom)
     while i < n:
         total += <double>x[i] * x[i]
-        if fabs(x[i]) > peak:
-            peak = fabs(x[i])
+        peak = fabs(x[i]) if fabs(x[i]) > peak else peak
+        least = fabs(x[i]) if 0.0 < fabs(x[i]) < least else least
         i += 1
     max_abs[0] = peak
+    if min_abs != NULL:
+        min_abs[0] = least
     return total
-
-
-cdef inline double smallest_nonzero(const real* x, index n) noexcept nogil:
-    # Smallest magnitude that is not zero, NaN left out; infinity when there is none.
-    cdef vec zero = vsplat(0), infinity = vsplat(<real>INFINITY), bottom = infinity, magnitude
-    cdef double found = INFINITY
-    cdef index i = 0
-    cdef int lane
-    while i + LANES <= n:
-        magnitude = vabs(vload(x + i))
-        bottom = vmin(vselect(vequal(magnitude, zero), infinity, magnitude), bottom)
-        i += LANES
-    for lane in range(LANES):
-        found = vlane(bottom, lane) if vlane(bottom, lane) < found else found
-    while i < n:
-        found = fabs(x[i]) if 0.0 < fabs(x[i]) < found else found
-        i += 1
-    return found
 
 
 cdef inline double safe_norm(const real* x, index n) noexcept nogil:
     # Euclidean norm; squares that could leave the range of double are taken of multiples of a power of two.
-    cdef double peak, total = sum_squares(x, n, &peak), scaled
+    cdef double peak, total = sum_squares(x, n, &peak, NULL), scaled
     cdef int exponent
     cdef index i
     if total != total or peak == INFINITY or peak == 0.0 or 1e-250 < total < 1e250:
@@ -206,11 +195,9 @@ cdef inline double count_subnormals(const real* base, index n) noexcept nogil:
 cdef inline int first_row_exponent(const real* base) noexcept nogil:
     # of the largest magnitude of a panel's first row; 0 where that is zero, infinite or near one anyway
     cdef vec top = vmax(vabs(vload(base)), vabs(vload(base + LANES)))
-    cdef real peak = 0
-    cdef int lane, exponent = 0
-    for lane in range(LANES):
-        peak = vlane(top, lane) if vlane(top, lane) > peak else peak
-    if 1e-4 < peak < 1e4 or not 0 < peak < INFINITY:
+    cdef real peak = vlargest(top)
+    cdef int exponent = 0
+    if 1e-7 < peak < 1e7 or not 0 < peak < INFINITY:
         return 0
     frexp(peak, &exponent)
     return -100 if exponent < -100 else (100 if exponent > 100 else exponent)
@@ -223,8 +210,10 @@ cdef inline FoldPart fold_panel(const real* base, index rows, index columns, bin
     cdef vec squares[2]
     cdef vec first[2]
     cdef vec spread[2]
-    cdef vec top = vsplat(0), bottom = vsplat(<real>INFINITY), zeros = vsplat(0), x, d, magnitude
-    cdef vec zero = vsplat(0), one = vsplat(1), infinity = vsplat(<real>INFINITY)
+    cdef vec top[2]
+    cdef vec bottom[2]
+    cdef vec zeros[2]
+    cdef vec zero = vsplat(0), one = vsplat(1), infinity = vsplat(<real>INFINITY), x, d, magnitude
     cdef mask is_zero
     cdef wide first_low[2]
     cdef wide first_high[2]
@@ -239,14 +228,16 @@ cdef inline FoldPart fold_panel(const real* base, index rows, index columns, bin
     cdef double smallest_normal = 1.1754943508222875e-38 if REAL_IS_SINGLE else 2.2250738585072014e-308
     cdef double size
     cdef index r = 0, end
-    cdef int half, lane
+    cdef int half
     if rows == 0:
         return fold_exact(base, rows, columns)
     part.exponent = first_row_exponent(base)
-    factor = vsplat(<real>ldexp(1.0, -part.exponent))
+    factor = one if part.exponent == 0 else vsplat(<real>ldexp(1.0, -part.exponent))
     part.squares = part.spread = 0.0
     for half in range(2):
         shift[half] = vload(base + half * LANES) * factor
+        top[half] = zeros[half] = zero
+        bottom[half] = infinity
         first_low[half] = first_high[half] = spread_low[half] = spread_high[half] = wzero()
     while r < rows:
         end = rows if rows - r < FOLD_BLOCK else r + FOLD_BLOCK
@@ -263,9 +254,9 @@ cdef inline FoldPart fold_panel(const real* base, index rows, index columns, bin
                     d = x - shift[half]
                     first[half] = first[half] + d
                     spread[half] = vfma(d, d, spread[half])
-                top = vmax(magnitude, top)
-                bottom = vmin(vselect(is_zero, infinity, magnitude), bottom)
-                zeros = zeros + vselect(is_zero, one, zero)
+                top[half] = vmax(magnitude, top[half])
+                bottom[half] = vmin(vreal(is_zero & vbits(infinity) | vbits(magnitude)), bottom[half])
+                zeros[half] = zeros[half] + vreal(is_zero & vbits(one))
             r += 1
         part.squares += wsum(widen(squares[0]) + widen(squares[1]))
         if with_signal:
@@ -274,18 +265,15 @@ cdef inline FoldPart fold_panel(const real* base, index rows, index columns, bin
                 first_high[half] = first_high[half] + vwide_high(first[half])
                 spread_low[half] = spread_low[half] + vwide_low(spread[half])
                 spread_high[half] = spread_high[half] + vwide_high(spread[half])
-    part.max_abs = part.zeros = 0.0
-    part.min_abs = INFINITY
-    for lane in range(LANES):
-        part.max_abs = vlane(top, lane) if vlane(top, lane) > part.max_abs else part.max_abs
-        part.min_abs = vlane(bottom, lane) if vlane(bottom, lane) < part.min_abs else part.min_abs
-        part.zeros += vlane(zeros, lane)
+    part.max_abs = vlargest(vmax(top[0], top[1]))
+    part.min_abs = vsmallest(vmin(bottom[0], bottom[1]))
+    part.zeros = vsum(zeros[0] + zeros[1])
     if part.max_abs == INFINITY or part.squares != part.squares:
         return fold_exact(base, rows, columns)
     part.zeros -= (TILE - columns) * rows
     part.infs = part.nans = 0.0
     part.subnormals = count_subnormals(base, rows * TILE) if part.min_abs < smallest_normal else 0.0
-    size = ldexp(part.max_abs, -part.exponent)
+    size = part.max_abs if part.exponent == 0 else ldexp(part.max_abs, -part.exponent)
     if exact or not size < big or 0.0 < size < small:
         if not REAL_IS_SINGLE:
             return fold_exact(base, rows, columns)

@@ -446,6 +446,19 @@ def test_same_bits_on_any_number_of_threads(optimizer, dtype, rng):
     assert found[0] == found[1] == found[2] == found[3]
 
 
+def test_same_bits_of_inference_on_any_number_of_threads(dtype, rng):
+    # the last chunk is short: its rows are dealt out differently from those of the chunk before
+    X = rng.normal(size=(120, 13)).astype(dtype)
+    alone = np.zeros((120, 5), dtype)
+    bench("compiled", [Dense(300), "tanh", *MIXED], 13, dtype, capacity=50).executor.forward(X, alone)
+    for threads in (2, 3):
+        b = bench("compiled", [Dense(300), "tanh", *MIXED], 13, dtype, capacity=50, threads=threads)
+        for _ in range(50):
+            out = np.zeros_like(alone)
+            b.executor.forward(X, out)
+            assert out.tobytes() == alone.tobytes()
+
+
 @every_executor
 @pytest.mark.parametrize("level", [LIGHT, FULL])
 def test_the_books_change_nothing(kind, level, dtype, rng):

@@ -1,0 +1,226 @@
+"""The proof: the network really trained, as it is and with changes, from the same seeds on the same data."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gradcore.diagnosis.changes import Change
+from gradcore.diagnosis.observe import Batch
+from gradcore.diagnosis.what_if import replace_rate
+from gradcore.errors import check_integer
+from gradcore.scores import score_name
+from gradcore.streams import SPLIT, stream
+from gradcore.training.targets import encode
+
+if TYPE_CHECKING:
+    from gradcore.diagnosis.diagnose import Diagnosis
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Data:
+    """Rows to train on and rows to test with."""
+
+    X: Array
+    y: Array
+    X_test: Array
+    y_test: Array
+
+
+def held_out(X: Array, y: Array, *, share: float = 0.2, seed: int = 0) -> Data:
+    """Hold out a share of the rows, drawn by the seed, at least one and not all."""
+    order = stream(seed, SPLIT, 0).permutation(len(X))
+    count = min(len(X) - 1, max(1, round(share * len(X))))
+    if count < 1:
+        raise ValueError(f"a proof needs at least 2 rows, one of them to test with; got {len(X)}")
+    test, train = order[:count], order[count:]
+    return Data(X[train], y[train], X[test], y[test])
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A short measured training: one network, several seeds.
+
+    Attributes
+    ----------
+    name : str
+    change : Change or None
+        None: the control, the network as it is.
+    gradient : float
+        log10 of the end-to-end gain on one batch before training.
+    scores : tuple of float
+        Accuracy or coefficient of determination on the test rows, by seed.
+    losses : tuple of float
+        Training loss at the end, by seed.
+    seconds : float
+    trains : bool
+        Whether, in at least half of the seeds, the loss ended at least 20 % of the way from the constant predictor to the
+        best that any trial reached.
+    """
+
+    name: str
+    change: Change | None
+    gradient: float
+    scores: tuple[float, ...]
+    losses: tuple[float, ...]
+    seconds: float
+    trains: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the trial as plain numbers and strings."""
+        return {
+            "name": self.name,
+            "gradient_log10": self.gradient,
+            "scores": list(self.scores),
+            "losses": list(self.losses),
+            "seconds": self.seconds,
+            "trains": self.trains,
+        }
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What real training made of the network: the control, and trials of treatments in the order of the table."""
+
+    control: Trial
+    trials: tuple[Trial, ...]
+    advised: Change | None
+    score: str
+    epochs: int
+    constant_loss: float
+
+    @property
+    def changed(self) -> Trial | None:
+        """The trial of the advised change."""
+        return next((trial for trial in self.trials if trial.change == self.advised), None)
+
+    @property
+    def best(self) -> Trial | None:
+        """The trial that trains and scores best on average."""
+        working = [trial for trial in self.trials if trial.trains]
+        return max(working, key=lambda trial: float(np.mean(trial.scores)), default=None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the proof as plain numbers and strings."""
+        return {
+            "score": self.score,
+            "epochs": self.epochs,
+            "constant_loss": self.constant_loss,
+            "control": self.control.to_dict(),
+            "trials": [trial.to_dict() for trial in self.trials],
+            "best": self.best.name if self.best else None,
+        }
+
+
+def treatments(diagnosis: Diagnosis) -> list[Change]:
+    """Choose what to train: the obvious single changes, the rate, and the two best cures, the advised one last."""
+    best = diagnosis.best
+    outcomes = list(diagnosis.what_if)
+    rates = [o for o in outcomes if o.change.rate != 1 and o is not best]
+    if best is None:
+        return [o.change for o in [*outcomes[:2], *rates]]
+    second = next((o for o in outcomes if o.trains and o is not best and o.change.causes == best.change.causes), None)
+    if len(best.change.causes) > 1:
+        activation = (second or best).change.activation
+        parts = [
+            o for o in outcomes
+            if o.change == Change(activation=activation) or (o.change.init and o.change.causes == ("initial_weights",))
+        ]  # fmt: skip
+    else:
+        parts = [o for o in outcomes if not o.trains and len(o.change.causes) == 1 and o.change.rate == 1][:2]
+    chosen = [*parts, *rates, *([second] if second else []), best]
+    return [outcome.change for outcome in chosen]
+
+
+def prove(
+    diagnosis: Diagnosis, data: Data, *, seeds: int = 3, epochs: int = 12, batch_size: int = 32, seed: int = 0
+) -> Iterator[Proof]:
+    """Train the control, the advised change and the other treatments; yield the proof as it grows.
+
+    Parameters
+    ----------
+    diagnosis : Diagnosis
+    data : Data
+    seeds : int
+        Trainings of each; the k-th starts from the diagnosed network's seed + k and sees the rows in one order.
+    epochs, batch_size : int
+    seed : int
+        Of the order of rows and of dropout.
+
+    Yields
+    ------
+    Proof
+        First with the control and the advised change, then with one more trial each time; the verdicts are those
+        that the trials so far allow.
+    """
+    seeds, epochs = check_integer("seeds", seeds), check_integer("epochs", epochs)
+    gradients = {outcome.change: outcome.gradient for outcome in diagnosis.what_if}
+    wanted = treatments(diagnosis)
+    advised = wanted[-1] if diagnosis.best is not None else None
+
+    def trial(change: Change | None) -> Trial:
+        gradient = diagnosis.ledger.end_to_end_log10 if change is None else gradients[change]
+        return _train(diagnosis, data, change, gradient, seeds, epochs, batch_size, seed)
+
+    trials: dict[Change | None, Trial] = {}
+    wanted_first: list[Change | None] = [None, *([advised] if advised else [])]
+    for change in [*wanted_first, *(c for c in wanted if c != advised)]:
+        trials[change] = trial(change)
+        if len(trials) >= len(wanted_first):
+            yield _judged(diagnosis, data, trials, wanted, advised, epochs)
+
+
+def _train(
+    diagnosis: Diagnosis, data: Data, change: Change | None, gradient: float, seeds: int, epochs: int, batch_size: int,
+    seed: int,
+) -> Trial:  # fmt: skip
+    net, optimizer = diagnosis.network, diagnosis.optimizer
+    X, X_test = data.X, data.X_test
+    layers = net.layers
+    if change is not None:
+        layers = change.layers(net.layers, net.input_size) if change.rebuilds else layers
+        optimizer = change.optimizer or optimizer
+        if change.rate != 1:
+            optimizer = replace_rate(optimizer, optimizer.lr * change.rate)
+        if change.standardise:
+            mean, deviation = X.mean(axis=0), X.std(axis=0)
+            deviation = np.where(deviation > 0, deviation, 1.0)
+            X, X_test = (X - mean) / deviation, (X_test - mean) / deviation
+    scores, losses, seconds = [], [], 0.0
+    for k in range(seeds):
+        fresh = type(net)(layers, input_size=net.input_size, dtype=net.dtype, seed=net.seed + k)
+        history = fresh.fit(
+            X, data.y, loss=diagnosis.loss, optimizer=optimizer, epochs=epochs, batch_size=batch_size, seed=seed + k,
+            on_fault="ignore", progress=False,
+        )  # fmt: skip
+        seconds += history.seconds
+        losses.append(fresh.evaluate(X, data.y)["loss"])
+        result = fresh.evaluate(X_test, data.y_test)
+        scores.append(result[score_name(fresh.loss)] if fresh.loss is not None else math.nan)
+    name = "as it is" if change is None else change.name
+    return Trial(name, change, gradient, tuple(scores), tuple(losses), seconds)
+
+
+def _judged(
+    diagnosis: Diagnosis, data: Data, trials: dict[Change | None, Trial], wanted: list[Change], advised: Change | None,
+    epochs: int,
+) -> Proof:  # fmt: skip
+    net = diagnosis.network
+    targets = encode(data.y, diagnosis.loss, net.output_size, net.dtype, classes=net.classes_)
+    constant = Batch(data.X, targets.values, targets.loss).constant_loss()
+    reached = [loss for trial in trials.values() for loss in trial.losses if math.isfinite(loss)]
+    bar = constant - 0.2 * (constant - min(reached, default=constant))
+
+    def judge(trial: Trial) -> Trial:
+        good = sum(loss < constant and loss <= bar for loss in trial.losses)
+        return replace(trial, trains=2 * good >= len(trial.losses))
+
+    others = tuple(judge(trials[change]) for change in wanted if change in trials)
+    return Proof(judge(trials[None]), others, advised, score_name(targets.loss), epochs, constant)

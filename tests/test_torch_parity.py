@@ -1,0 +1,134 @@
+"""Fifty steps beside PyTorch, in float64 from the same weights, with smooth activations."""
+
+import numpy as np
+import pytest
+
+from gradcore import BatchNorm, Dense, Network
+
+torch = pytest.importorskip("torch")
+
+STEPS, ROWS = 50, 16
+ACTIVATIONS = {
+    "tanh": torch.nn.Tanh,
+    "sigmoid": torch.nn.Sigmoid,
+    "gelu": torch.nn.GELU,
+    "elu": torch.nn.ELU,
+    "selu": torch.nn.SELU,
+}
+OPTIMIZERS = {
+    "sgd(0.1)": lambda p: torch.optim.SGD(p, 0.1),
+    "sgd(0.1, momentum=0.9)": lambda p: torch.optim.SGD(p, 0.1, momentum=0.9),
+    "sgd(0.05, momentum=0.9, nesterov=True)": lambda p: torch.optim.SGD(p, 0.05, momentum=0.9, nesterov=True),
+    "sgd(0.1, momentum=0.5, weight_decay=0.01)": lambda p: torch.optim.SGD(p, 0.1, momentum=0.5, weight_decay=0.01),
+    "adam(0.01)": lambda p: torch.optim.Adam(p, 0.01),
+    "adam(0.01, betas=(0.8, 0.99), eps=1e-6, weight_decay=0.1)": lambda p: torch.optim.Adam(
+        p, 0.01, betas=(0.8, 0.99), eps=1e-6, weight_decay=0.1
+    ),
+    "adamw(0.01, weight_decay=0.1)": lambda p: torch.optim.AdamW(p, 0.01, weight_decay=0.1),
+}
+LOSSES = {
+    "cross_entropy": torch.nn.functional.cross_entropy,
+    "binary_cross_entropy": torch.nn.functional.binary_cross_entropy_with_logits,
+    "mse": torch.nn.functional.mse_loss,
+}
+
+
+def pair(activation="tanh", *, norm=False, outputs=4):
+    """The same network twice."""
+    # a bias before batch norm has no gradient but rounding, which Adam turns into whole steps
+    hidden = [Dense(10, use_bias=not norm), *[BatchNorm(momentum=0.2)] * norm, activation]
+    net = Network([*hidden, *hidden, Dense(outputs)], input_size=6, dtype="float64", seed=0)
+    modules, width = [], 6
+    for layer in net.layers:
+        if isinstance(layer, Dense):
+            modules.append(torch.nn.Linear(width, layer.units, bias=layer.use_bias))
+            width = layer.units
+        elif isinstance(layer, BatchNorm):
+            modules.append(torch.nn.BatchNorm1d(width, eps=layer.eps, momentum=layer.momentum))
+        else:
+            modules.append(ACTIVATIONS[activation]())
+    model = torch.nn.Sequential(*modules).double()
+    rng = np.random.default_rng(1)
+    start = {name: array + 0.1 * rng.normal(size=array.shape) for name, array in net.get_parameters().items()
+             if "running" not in name}  # fmt: skip
+    net.set_parameters(start)
+    model.load_state_dict({_torch_name(name): torch.from_numpy(array) for name, array in start.items()}, strict=False)
+    return net, model
+
+
+def _torch_name(name):
+    return name.replace("gamma", "weight").replace("beta", "bias")
+
+
+def batches(loss, outputs=4):
+    rng = np.random.default_rng(2)
+    X = rng.normal(size=(STEPS * ROWS, 6))
+    y = {
+        "cross_entropy": rng.integers(0, outputs, STEPS * ROWS),
+        "binary_cross_entropy": rng.random((STEPS * ROWS, outputs)),
+        "mse": rng.normal(size=(STEPS * ROWS, outputs)),
+    }[loss]
+    return X, y
+
+
+def train(model, X, y, optimizer, loss, clip=None):
+    """Fifty steps of PyTorch; its own clipping divides by the norm + 1e-6, ours by the norm."""
+    for at in range(0, len(X), ROWS):
+        optimizer.zero_grad()
+        value = LOSSES[loss](model(torch.from_numpy(X[at : at + ROWS])), torch.from_numpy(y[at : at + ROWS]))
+        value.backward()
+        gradients = [p.grad for p in model.parameters()]
+        if clip and "clip_norm" in clip:
+            norm = torch.linalg.vector_norm(torch.cat([g.ravel() for g in gradients]))
+            for gradient in gradients:
+                gradient *= min(1.0, clip["clip_norm"] / norm)
+        if clip and "clip_value" in clip:
+            torch.nn.utils.clip_grad_value_(model.parameters(), clip["clip_value"])
+        optimizer.step()
+
+
+def assert_same(net, model):
+    theirs = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
+    for name, mine in net.get_parameters().items():
+        other = theirs[_torch_name(name)]
+        assert np.linalg.norm(mine - other) <= 1e-10 * np.linalg.norm(other), name
+
+
+def compare(net, model, optimizer, loss="cross_entropy", **clip):
+    X, y = batches(loss)
+    net.fit(X, y, loss=loss, optimizer=optimizer, epochs=1, batch_size=ROWS, shuffle=False, **clip)
+    train(model, X, y, OPTIMIZERS[optimizer](model.parameters()), loss, clip)
+    assert net.history.steps == STEPS
+    assert_same(net, model)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_optimizers(optimizer):
+    compare(*pair(), optimizer)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_activations(activation):
+    compare(*pair(activation), "adam(0.01)")
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_losses(loss):
+    compare(*pair(), "sgd(0.1, momentum=0.9)", loss)
+
+
+@pytest.mark.parametrize("clip", [{"clip_norm": 0.05}, {"clip_norm": 100.0}, {"clip_value": 0.003}])
+@pytest.mark.parametrize("optimizer", ["sgd(0.1, momentum=0.9)", "adam(0.01)"])
+def test_clipping(optimizer, clip):
+    compare(*pair(), optimizer, **clip)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd(0.1, momentum=0.9)", "adam(0.01)"])
+def test_batch_norm(optimizer):
+    net, model = pair(norm=True)
+    compare(net, model, optimizer)
+    X, _ = batches("mse")
+    model.eval()
+    with torch.no_grad():
+        expected = model(torch.from_numpy(X)).numpy()
+    np.testing.assert_allclose(net.forward(X), expected, rtol=0, atol=1e-10 * np.abs(expected).max())
