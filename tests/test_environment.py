@@ -44,7 +44,11 @@ print(json.dumps({"before": before, "after": after, "trained": state(), "importe
 def python(code, *options, **environment):
     kept = {name: value for name, value in os.environ.items() if name != "GRADCORE_THREADS"}
     return subprocess.run(
-        [sys.executable, *options, "-c", code], capture_output=True, text=True, env=kept | environment, timeout=120
+        [sys.executable, *options, "-c", code],
+        capture_output=True,
+        text=True,
+        env=kept | environment,
+        timeout=120,
     )
 
 
@@ -62,7 +66,8 @@ def test_the_process_stays_as_it_was(process, when):
 
 
 def test_import_loads_numpy_alone(process):
-    assert process["imported"] == ["gradcore"]
+    # Cython keeps its types in a module of its own
+    assert [name for name in process["imported"] if not name.startswith("_cython")] == ["gradcore", "numpy"]
     assert process["heavy"] == []
 
 

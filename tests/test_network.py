@@ -153,8 +153,10 @@ def test_compiled_and_readable_networks_agree(dtype, X, y):
     np.testing.assert_allclose(net.input_gradients(X, d), slow.input_gradients(X, d), atol=tolerance)
 
 
-@pytest.mark.parametrize("target", ["labels", "numbers", "binary"])
-@pytest.mark.parametrize("cls", [Network, ReferenceNetwork])
+@pytest.mark.parametrize(
+    ("cls", "target"),
+    [(Network, "labels"), (Network, "numbers"), (Network, "binary"), (ReferenceNetwork, "labels")],
+)
 def test_gradients_agree_with_differences(cls, target, X, y, rng):
     outputs = 1 if target == "binary" else 3
     layers = [*NESTED[:-1], Dense(outputs)]
@@ -184,7 +186,7 @@ def test_the_gradient_check_rejects_wrong_gradients(factor, X, y):
     class WrongNetwork(Network):
         executor_class = Wrong
 
-    error = WrongNetwork(NESTED, input_size=5, seed=0).check_gradients(X, y)
+    error = WrongNetwork([Dense(4), "tanh", Dense(3)], input_size=5, seed=0).check_gradients(X, y)
     assert error == pytest.approx(abs(1 - factor) / max(1, abs(factor)), rel=1e-3)
 
 
@@ -223,7 +225,10 @@ def test_input_gradients_of_many_rows_and_of_none(rng):
 
 
 def test_copy_from_moves_part_of_the_way():
-    a, b = mlp([3, 4, 2], norm="batch", dtype="float64", seed=0), mlp([3, 4, 2], norm="batch", dtype="float64", seed=1)
+    a, b = (
+        mlp([3, 4, 2], norm="batch", dtype="float64", seed=0),
+        mlp([3, 4, 2], norm="batch", dtype="float64", seed=1),
+    )
     start, goal = a.get_parameters(), b.get_parameters()
     a.copy_from_(b, tau=0.25)
     for name, value in a.get_parameters().items():
@@ -271,7 +276,9 @@ def test_evaluate_and_predict_of_labels(X):
     result = net.evaluate(X, y)
     assert result["accuracy"] == np.mean(net.predict(X) == y) == 1.0
     proba = net.predict_proba(X)
-    assert result["loss"] == pytest.approx(-np.log(proba[np.arange(20), (y == "yes").astype(int)]).mean(), rel=1e-5)
+    assert result["loss"] == pytest.approx(
+        -np.log(proba[np.arange(20), (y == "yes").astype(int)]).mean(), rel=1e-5
+    )
     np.testing.assert_allclose(proba.sum(axis=1), 1, rtol=1e-6)
     with pytest.raises(ValueError, match="'maybe' at row 0 was not among those trained on"):
         net.evaluate(X[:1], ["maybe"])
@@ -334,7 +341,9 @@ def test_ledger_books_a_batch_and_changes_nothing(X, y):
 
 
 def test_mlp_places_norm_dropout_and_residual_blocks():
-    net = mlp([4, 8, 8, 3], activation="tanh", norm="batch", residual=True, dropout=0.1, init="orthogonal", seed=0)
+    net = mlp(
+        [4, 8, 8, 3], activation="tanh", norm="batch", residual=True, dropout=0.1, init="orthogonal", seed=0
+    )
     assert net.layers == (
         Dense(8, init="orthogonal"), BatchNorm(), Activation("tanh"), Dropout(0.1),
         Residual([Dense(8, init="orthogonal"), BatchNorm(), "tanh", Dropout(0.1)]),

@@ -25,7 +25,9 @@ def test_steps_are_those_of_fit(data):
     assert history.history["loss"] == pytest.approx([np.mean(losses[:5]), np.mean(losses[5:])])
 
 
-@pytest.mark.parametrize("cast", [np.asarray, np.ndarray.tolist, lambda a: a.astype(a.dtype.newbyteorder(">"))])
+@pytest.mark.parametrize(
+    "cast", [np.asarray, np.ndarray.tolist, lambda a: a.astype(a.dtype.newbyteorder(">"))]
+)
 def test_any_array_like_gives_the_same_step(data, cast):
     X, y = data
     one, other = (mlp([5, 8, 3], seed=0) for _ in range(2))
@@ -36,7 +38,9 @@ def test_any_array_like_gives_the_same_step(data, cast):
 def test_two_part_form_with_the_gradient_of_the_loss_is_the_one_part_form(data):
     X, y = data
     one, two = (Network(LAYERS, input_size=5, dtype="float64", seed=0) for _ in range(2))
-    step, halves = (net.stepper(batch_size=40, optimizer="sgd(0.1, momentum=0.9)", seed=3) for net in (one, two))
+    step, halves = (
+        net.stepper(batch_size=40, optimizer="sgd(0.1, momentum=0.9)", seed=3) for net in (one, two)
+    )
     for _ in range(5):
         step(X, y)
         outputs = halves.forward(X)

@@ -19,7 +19,9 @@ OPTIMIZERS = {
     "sgd(0.1)": lambda p: torch.optim.SGD(p, 0.1),
     "sgd(0.1, momentum=0.9)": lambda p: torch.optim.SGD(p, 0.1, momentum=0.9),
     "sgd(0.05, momentum=0.9, nesterov=True)": lambda p: torch.optim.SGD(p, 0.05, momentum=0.9, nesterov=True),
-    "sgd(0.1, momentum=0.5, weight_decay=0.01)": lambda p: torch.optim.SGD(p, 0.1, momentum=0.5, weight_decay=0.01),
+    "sgd(0.1, momentum=0.5, weight_decay=0.01)": lambda p: torch.optim.SGD(
+        p, 0.1, momentum=0.5, weight_decay=0.01
+    ),
     "adam(0.01)": lambda p: torch.optim.Adam(p, 0.01),
     "adam(0.01, betas=(0.8, 0.99), eps=1e-6, weight_decay=0.1)": lambda p: torch.optim.Adam(
         p, 0.01, betas=(0.8, 0.99), eps=1e-6, weight_decay=0.1
@@ -52,7 +54,9 @@ def pair(activation="tanh", *, norm=False, outputs=4):
     start = {name: array + 0.1 * rng.normal(size=array.shape) for name, array in net.get_parameters().items()
              if "running" not in name}  # fmt: skip
     net.set_parameters(start)
-    model.load_state_dict({_torch_name(name): torch.from_numpy(array) for name, array in start.items()}, strict=False)
+    model.load_state_dict(
+        {_torch_name(name): torch.from_numpy(array) for name, array in start.items()}, strict=False
+    )
     return net, model
 
 

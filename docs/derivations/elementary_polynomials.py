@@ -31,16 +31,21 @@ def leading_bits(x: mp.mpf, bits: int) -> mp.mpf:
 
 
 def polynomial(
-    title: str, f: Callable[[mp.mpf], mp.mpf], low: mp.mpf, high: mp.mpf, degree: int, dtype: type[np.floating]
+    title: str,
+    f: Callable[[mp.mpf], mp.mpf],
+    low: mp.mpf,
+    high: mp.mpf,
+    degree: int,
+    dtype: type[np.floating],
 ) -> None:
     """Fit `f` on [low, high] and print the coefficients, lowest power first."""
     coefficients, error = mp.chebyfit(f, [low, high], degree + 1, error=True)
-    smallest = min(abs(f(low)), abs(f(high)))
-    print(f"\n{title}, {dtype.__name__}, degree {degree}: "
-          f"relative error {mp.nstr(error / smallest / float(np.finfo(dtype).eps), 2)} eps")
+    print(
+        f"\n{title}, {dtype.__name__}, degree {degree}: error {mp.nstr(error / float(np.finfo(dtype).eps), 2)} eps"
+    )
     literals = [rounded(c, dtype) for c in reversed(coefficients)]
     for i in range(0, len(literals), 4):
-        print("   ", ", ".join(literals[i:i + 4]))
+        print("   ", ", ".join(literals[i : i + 4]))
 
 
 def expm1_tail(r: mp.mpf) -> mp.mpf:
@@ -59,7 +64,7 @@ def log1p_tail(z: mp.mpf) -> mp.mpf:
 
 
 def normal_tail(q: mp.mpf, k: mp.mpf) -> mp.mpf:
-    """V with Φ(-t) exp(t²/2) = ½ / (1 + t + t V), the scaled tail of the normal distribution, t = k (1 + q) / (1 - q)."""
+    """V with Φ(-t) exp(t²/2) = ½ / (1 + t + t V) at t = k (1 + q) / (1 - q)."""
     t = k * (1 + q) / (1 - q)
     if t < mp.mpf("1e-25"):
         return mp.sqrt(2 / mp.pi) - 1
@@ -68,10 +73,12 @@ def normal_tail(q: mp.mpf, k: mp.mpf) -> mp.mpf:
 
 for dtype, reduction_bits in zip(DTYPES, (16, 32), strict=True):
     high = leading_bits(LN2, reduction_bits)
-    print(f"\n{dtype.__name__}: 1/ln2 {rounded(1 / LN2, dtype)}  ln2 = {rounded(high, dtype)} + "
-          f"{rounded(LN2 - high, dtype)}  1/sqrt(2 pi) {rounded(1 / mp.sqrt(2 * mp.pi), dtype)}")
+    print(
+        f"\n{dtype.__name__}: 1/ln2 {rounded(1 / LN2, dtype)}  ln2 = {rounded(high, dtype)} + "
+        f"{rounded(LN2 - high, dtype)}  1/sqrt(2 pi) {rounded(1 / mp.sqrt(2 * mp.pi), dtype)}"
+    )
 
-half = LN2 / 2 * mp.mpf("1.0002")   # a little beyond ½ ln2: n is rounded from an inexact product
+half = LN2 / 2 * mp.mpf("1.0002")  # a little beyond ½ ln2: n is rounded from an inexact product
 for dtype, degree in zip(DTYPES, (5, 10), strict=True):
     polynomial("expm1: (exp(r) - 1 - r) / r²", expm1_tail, -half, half, degree, dtype)
 
@@ -80,20 +87,36 @@ for dtype, degree in zip(DTYPES, (4, 9), strict=True):
 
 for dtype, centre, largest, degree in zip(DTYPES, ("4", "3.5"), ("14.75", "38.75"), (10, 24), strict=True):
     k, t_high = mp.mpf(centre), mp.mpf(largest)
-    polynomial(f"normal tail: V of Φ(-t) exp(t²/2) = ½ / (1 + t + t V) in (t - {centre}) / (t + {centre}), t to {largest}",
-               lambda q, k=k: normal_tail(q, k), mp.mpf(-1), (t_high - k) / (t_high + k), degree, dtype)
+    polynomial(
+        f"normal tail: V in (t - {centre}) / (t + {centre}), t to {largest}",
+        lambda q, k=k: normal_tail(q, k),
+        mp.mpf(-1),
+        (t_high - k) / (t_high + k),
+        degree,
+        dtype,
+    )
 
 # selu: the fixed point (mean 0, variance 1) of Klambauer et al. 2017, eq. 14
 alpha = -mp.sqrt(2 / mp.pi) / (mp.erfc(1 / mp.sqrt(2)) * mp.exp(mp.mpf(1) / 2) - 1)
-scale = (1 - mp.erfc(1 / mp.sqrt(2)) * mp.sqrt(mp.e)) * mp.sqrt(2 * mp.pi) / mp.sqrt(
-    2 * mp.erfc(mp.sqrt(2)) * mp.e**2 + mp.pi * mp.erfc(1 / mp.sqrt(2)) ** 2 * mp.e
-    - 2 * (2 + mp.pi) * mp.erfc(1 / mp.sqrt(2)) * mp.sqrt(mp.e) + mp.pi + 2)
+scale = (
+    (1 - mp.erfc(1 / mp.sqrt(2)) * mp.sqrt(mp.e))
+    * mp.sqrt(2 * mp.pi)
+    / mp.sqrt(
+        2 * mp.erfc(mp.sqrt(2)) * mp.e**2
+        + mp.pi * mp.erfc(1 / mp.sqrt(2)) ** 2 * mp.e
+        - 2 * (2 + mp.pi) * mp.erfc(1 / mp.sqrt(2)) * mp.sqrt(mp.e)
+        + mp.pi
+        + 2
+    )
+)
 print(f"\nselu: scale {mp.nstr(scale, 20)}, alpha {mp.nstr(alpha, 20)}")
 for dtype in DTYPES:
     product = scale * alpha
     high = leading_bits(product, np.finfo(dtype).nmant + 1)
-    print(f"    {dtype.__name__}: scale {rounded(scale, dtype)}, scale·alpha = {rounded(high, dtype)} + "
-          f"{rounded(product - high, dtype)}")
+    print(
+        f"    {dtype.__name__}: scale {rounded(scale, dtype)}, scale·alpha = {rounded(high, dtype)} + "
+        f"{rounded(product - high, dtype)}"
+    )
 
 # the largest slope of gelu: its second derivative φ(x)(2 - x²) vanishes at √2
 x = mp.sqrt(2)

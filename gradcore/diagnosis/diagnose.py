@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -27,6 +27,9 @@ from gradcore.optimizers import resolve as resolve_optimizer
 from gradcore.streams import ORDER, check_seed, stream
 from gradcore.training.data import as_inputs, check_rows
 from gradcore.training.targets import encode
+
+if TYPE_CHECKING:
+    from gradcore.diagnosis.proof import Proof
 
 SCHEMA = "gradcore-diagnosis"
 SCHEMA_VERSION = 1
@@ -101,8 +104,10 @@ class Diagnosis:
             "milliseconds": self.milliseconds,
         }
 
-    def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
-        """Return strict JSON (NaN and infinities become null and are written to `path`, if one is given).
+    def to_json(self, path: str | os.PathLike[str] | None = None, *, proof: Proof | None = None) -> str:
+        """Return strict JSON (NaN and infinities are null there), and write it to `path` if one is given.
+
+        A proof by real training goes in beside the diagnosis.
 
         Examples
         --------
@@ -112,7 +117,8 @@ class Diagnosis:
         >>> json.loads(diagnose(mlp([4, 8, 2], seed=0), X, X[:, 0] > 0).to_json())["healthy"]
         True
         """
-        text = json.dumps(_plain(self.to_dict()), indent=2, allow_nan=False)
+        content = self.to_dict() | ({"proof": proof.to_dict()} if proof is not None else {})
+        text = json.dumps(_plain(content), indent=2, allow_nan=False)
         if path is not None:
             with open(path, "w", encoding="utf-8") as file:
                 file.write(text + "\n")

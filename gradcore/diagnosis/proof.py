@@ -95,6 +95,7 @@ class Proof:
     score: str
     epochs: int
     constant_loss: float
+    planned: int                       # trials there will be
 
     @property
     def changed(self) -> Trial | None:
@@ -120,7 +121,7 @@ class Proof:
 
 
 def treatments(diagnosis: Diagnosis) -> list[Change]:
-    """Choose what to train: the obvious single changes, the rate, and the two best cures, the advised one last."""
+    """Choose what to train: single changes, what goes around the cause, and two cures, the advised one last."""
     best = diagnosis.best
     outcomes = list(diagnosis.what_if)
     rates = [o for o in outcomes if o.change.rate != 1 and o is not best]
@@ -135,7 +136,8 @@ def treatments(diagnosis: Diagnosis) -> list[Change]:
         ]  # fmt: skip
     else:
         parts = [o for o in outcomes if not o.trains and len(o.change.causes) == 1 and o.change.rate == 1][:2]
-    chosen = [*parts, *rates, *([second] if second else []), best]
+    around = [o for o in outcomes if o.change.rebuilds and not o.change.causes]
+    chosen = [*parts, *rates, *around, *([second] if second else []), best]
     return [outcome.change for outcome in chosen]
 
 
@@ -223,4 +225,4 @@ def _judged(
         return replace(trial, trains=2 * good >= len(trial.losses))
 
     others = tuple(judge(trials[change]) for change in wanted if change in trials)
-    return Proof(judge(trials[None]), others, advised, score_name(targets.loss), epochs, constant)
+    return Proof(judge(trials[None]), others, advised, score_name(targets.loss), epochs, constant, len(wanted))

@@ -22,8 +22,10 @@ BLOCKS = "·▁▂▃▄▅▆▇█"
 # Decades between the shortest and the tallest block: what float32 resolves, twice over.
 BLOCK_DECADES = 16.0
 
-# One character for one, so that columns stay where they are.
-_ASCII = str.maketrans("✗✓–−×÷·▁▂▃▄▅▆▇█←→≥Σ…‖√", "x+--x/._,-=+*%#<>>S.|r")
+# One character for one, so that columns stay where they are; arrows and dots end a line.
+_ASCII = str.maketrans(
+    dict(zip("✗✓–−×÷·▁▂▃▄▅▆▇█", "x+--x/._,-=+*%#", strict=True)) | {"←": "<-", "→": "->", "…": "..."}
+)
 
 _RED, _GREEN, _BOLD, _DIM, _RESET = "\x1b[31m", "\x1b[32m", "\x1b[1m", "\x1b[2m", "\x1b[0m"
 
@@ -38,7 +40,7 @@ class Style:
 
     def finish(self, lines: Iterable[str]) -> str:
         """Join lines, in ASCII where it must be."""
-        text = "\n".join(line.rstrip() for line in lines)
+        text = "\n".join(lines)
         return text if self.symbols else text.translate(_ASCII).encode("ascii", "replace").decode()
 
     def _in(self, code: str, text: str) -> str:
@@ -68,11 +70,10 @@ def render(diagnosis: Diagnosis, proof: Proof | None = None, style: Style = PLAI
     """Return the whole report."""
     if diagnosis.healthy:
         return style.finish(verdict(diagnosis, style))
-    parts = [verdict(diagnosis, style)]
-    if proof is not None:
-        parts[0] = [*parts[0], *proof_lines(proof, style)]
-    parts += [layer_table(diagnosis, style), what_if_table(diagnosis, proof, style)]
-    return style.finish("\n\n".join("\n".join(part) for part in parts if part).split("\n"))
+    lines = [*verdict(diagnosis, style), *(proof_lines(proof, style) if proof is not None else [])]
+    for part in (layer_table(diagnosis, style), what_if_table(diagnosis, proof, style)):
+        lines += ["", *part] if part else []
+    return style.finish(lines)
 
 
 # -- the verdict -----------------------------------------------------------------------------------------------------
@@ -242,6 +243,9 @@ def _why(fault: Fault, diagnosis: Diagnosis) -> list[str]:
         lines += _split_lines(fault, diagnosis)
     if fault.kind == "dead_units" and "narrow_layers" in fault.causes:
         lines.append(f"  the sum of 1/width is {fault.evidence['narrowness']:.1f}: some layer dies by chance")
+    around = [o.name for o in diagnosis.what_if if o.trains and not o.change.causes and fault.kind not in o.faults]
+    if around and names:
+        lines.append(f"{' or '.join(around)} would make up for {'it' if len(names) == 1 else 'them'}")
     others = diagnosis.what_if.also(fault)
     if others and len(names) == 1:
         lines.append(_fitting("as good: ", [other.removesuffix(" only") for other in others]))
@@ -260,8 +264,8 @@ def _split_lines(fault: Fault, diagnosis: Diagnosis) -> list[str]:
     lines = []
     for group, decades in fault.evidence["split"].items():
         if group in names and math.isfinite(decades) and abs(decades) >= 0.5:
-            factor = 10 ** (decades / chain[group])
-            lines.append(f"  {names[group]:<16} ×{factor:<4.2g} per layer {_signed(decades):>7} decades")
+            factor = _factor(10 ** (decades / chain[group]))
+            lines.append(f"  {names[group]:<16} ×{factor:<4} per layer {_signed(decades):>7} decades")
     return lines
 
 
@@ -345,12 +349,13 @@ def layer_table(diagnosis: Diagnosis, style: Style = PLAIN) -> list[str]:
     signal = "".join(_cell(bool(lost[i]), float(layers.output_signal[i])) for i in shown)
     lines = [
         f"  {style.dim('layer'.ljust(16) + header)}",
-        f"  {'gradient, log10':<16}" + "".join(f"{_whole(now[i]):>6}" for i in shown),
+        f"  {'gradient, log10':<16}" + "".join(f"{_whole(float(now[i])):>6}" for i in shown),
         f"  {'now':<16}" + style.bad("".join(f"{_block(now[i], top):>6}" for i in shown)),
     ]
     if other is not None:
         lines.append(f"  {'changed':<16}" + style.good("".join(f"{_block(other[i], top):>6}" for i in shown)))
-    lines.append(f"  {style.example + ' signal':<15}" + signal)
+    # numbers of seven characters (5.3e-3 and a space) reach one to the left
+    lines.append(f"  {style.example + ' signal':<16}" + signal)
     return lines
 
 
@@ -367,7 +372,8 @@ def what_if_table(diagnosis: Diagnosis, proof: Proof | None = None, style: Style
             lines.append(f"  {outcome.name:<25}{_signed(outcome.gradient):>9}{_signed(outcome.signal):>9}   {word}")
         return lines
     width = max(len(_scores(trial.scores)) for trial in proof.trials)
-    seeds = f"{len(proof.control.scores)} seeds"
+    count = len(proof.control.scores)
+    seeds = f"{count} seed{'s' if count > 1 else ''}"
     lines = [f"  {style.dim('what if'.ljust(25) + 'gradient'.rjust(9) + '   ' + seeds.ljust(width) + '   verdict')}"]
     best_trial = proof.best
     for trial in proof.trials:
@@ -389,13 +395,13 @@ def _columns(count: int) -> list[int]:
 def _block(value: float, top: float) -> str:
     if not math.isfinite(value):
         return BLOCKS[-1] if value > 0 else BLOCKS[0]
-    level = math.ceil(8 * (1 + (value - top) / BLOCK_DECADES))
+    level = round(8 * (1 + (value - top) / BLOCK_DECADES))
     return BLOCKS[max(0, min(8, level))]
 
 
 def _cell(lost: bool, value: float) -> str:
-    text = "lost" if lost else _short(value)
-    return f"{text:>7}"[-7:] if len(text) > 5 else f"{text:>6}"
+    text = "lost" if lost else _tiny(value)
+    return f"{text:>6}"
 
 
 # -- numbers ---------------------------------------------------------------------------------------------------------
@@ -409,6 +415,15 @@ def _short(x: float) -> str:
         return f"{x:.2g}"
     mantissa, _, exponent = f"{x:.1e}".partition("e")
     return f"{mantissa.removesuffix('.0')}e{int(exponent)}"
+
+
+def _tiny(x: float) -> str:
+    """At most five characters: 0.31, 5e-3."""
+    return f"{x:.2g}" if 0.01 <= abs(x) < 1000 or x == 0 else f"{x:.0e}".replace("e-0", "e-").replace("e+0", "e")
+
+
+def _factor(x: float) -> str:
+    return f"{x:.2f}" if 0.01 <= x < 10 else _short(x)
 
 
 def _signed(x: float) -> str:

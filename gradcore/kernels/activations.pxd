@@ -1,11 +1,14 @@
-# The activation functions, element by element: f(z), and on demand f'(z) computed from z while the exponential
+# Activation functions, element by element: f(z) and, on demand, f'(z), computed from z while the exponential
 # is at hand (the output cannot tell: a sigmoid that rounds to 1 still has a slope).
-# A new function is one `cdef inline vec` and its line in `evaluate`, which also states its largest slope.
+# A new function is one `cdef inline vec` and its entry in `evaluate`, which also states its largest slope.
 from libc.string cimport memcpy
-from .elementary cimport exp_floor, exp_reduce, expm1_down, expm1_reduced, normal_tail, scale_down, vexp, vexp_down
+from .elementary cimport (
+    exp_floor, exp_remainder, exp_remainder_high, exp_remainder_low, exp_shifted, expm1_down, expm1_reduced,
+    normal_tail_divisor, scale_down, vexp,
+)
 from .simd cimport (
-    LANES, REAL_IS_SINGLE, mask, mnot, msplat, real, vabs, vbits, vcopysign, vec, vequal, vfma, vless, vless_equal,
-    vload, vmax, vmin, vreal, vselect, vsplat, vstore,
+    LANES, REAL_IS_SINGLE, mask, mnot, msplat, real, vabs, vbits, vcopysign, vec, vequal, vfma, vless,
+    vless_equal, vload, vmax, vmin, vreal, vselect, vsplat, vstore,
 )
 from .types cimport ELU, EXPONENTIAL, GELU, LEAKY_RELU, RELU, SELU, SIGMOID, TANH, index
 
@@ -20,44 +23,47 @@ cdef inline vec identity(vec z, real parameter, vec* slope) noexcept nogil:
     return z
 
 
-# f(z) = 1 / (1 + exp(-z)),  f'(z) = exp(-|z|) f(|z|)²
-# With e = exp(-|z|), which cannot overflow, f(z) is 1 / (1 + e) or e / (1 + e).  What the rounding of 1 + e lost is
-# put back by one Newton step, for which 1 / (1 + e) is known to be f(|z|).
+# f(z) = 1 / (1 + exp(-z)),  f'(z) = f(-|z|) f(|z|)
+# f(-|z|) = e / (1 + e) with e = exp(-|z|), which cannot overflow; f(|z|) = 1 - f(-|z|) does not cancel.
+# What the rounding of e and of 1 + e lost is put back by one Newton step: a relative change of e by ρ changes
+# e / (1 + e) by ρ f(|z|).
 cdef inline vec sigmoid(vec z, real parameter, vec* slope) noexcept nogil:
     cdef vec one = vsplat(1.0)
-    cdef mask negative = vless(z, vsplat(0.0))
-    cdef vec e = vexp_down(-vabs(z))
+    cdef vec bounded = vmax(exp_floor(), -vabs(z))
+    cdef vec shifted = exp_shifted(bounded)
+    cdef vec low
+    cdef vec m = expm1_reduced(exp_remainder(bounded, shifted), &low)
+    cdef vec p = one + m
+    cdef vec e = scale_down(p, shifted)
     cdef vec divisor = one + e
-    cdef vec divisor_low = (one - divisor) + e
-    cdef vec a = vselect(negative, e, one) / divisor
-    cdef vec upper = vselect(negative, one - a, a)
+    cdef vec lower = e / divisor
+    cdef vec upper
+    low = (one - p) + m
+    low = (low - low * m) - ((one - divisor) + e)
+    lower = vfma(lower * low, one - lower, lower)
+    upper = one - lower
     if slope != NULL:
-        slope[0] = e * upper * upper
-    return a - a * upper * divisor_low
+        slope[0] = lower * upper
+    return vselect(vless(z, vsplat(0.0)), lower, upper)
 
 
 # f(z) = (exp(2z) - 1) / (exp(2z) + 1),  f'(z) = exp(-2|z|) (1 + |f(z)|)²
-# On |z|: d / (2 + d) with d = 1 - exp(-2|z|) neither overflows nor cancels.  d and 2 - d keep what their rounding
-# lost, and one Newton step, for which 1 / (2 - d) is known to be (1 + d / (2 - d)) / 2, puts it back.
+# On |z|: -d / (2 + d) with d = exp(-2|z|) - 1 neither overflows nor cancels.  d and 2 + d keep what their
+# rounding lost, and one Newton step, for which 1 / (2 + d) is known to be (1 - d / (2 + d)) / 2, restores it.
 cdef inline vec tanh(vec z, real parameter, vec* slope) noexcept nogil:
-    cdef vec shifted, m, scale, part, whole, d, d_low, divisor, divisor_low, a
-    cdef vec one = vsplat(1.0), half = vsplat(0.5)
-    m = expm1_reduced(exp_reduce(vmax(exp_floor(), vsplat(-2.0) * vabs(z)), &shifted))
-    scale = scale_down(one, shifted)
-    part = scale * m
-    whole = scale - one
-    d = whole + part
-    d_low = (whole - d) + part
-    divisor = vsplat(2.0) + d
-    divisor_low = ((vsplat(2.0) - divisor) + d) + d_low
-    a = d / divisor
+    cdef vec one = vsplat(1.0), two = vsplat(2.0), half = vsplat(0.5)
+    cdef vec d_low, e
+    cdef vec d = expm1_down(vsplat(-2.0) * vabs(z), &d_low, &e)
+    cdef vec divisor = two + d
+    cdef vec divisor_low = ((two - divisor) + d) + d_low
+    cdef vec a = d / divisor
     a = vfma(d_low - a * divisor_low, half - half * a, a)
     if slope != NULL:
-        slope[0] = scale_down(one + m, shifted) * (one - a) * (one - a)
+        slope[0] = e * (one - a) * (one - a)
     return vcopysign(a, z)
 
 
-# f(z) = max(z, 0),  f'(z) = 1 for z > 0, 0 for z <= 0 (the convention of PyTorch, TensorFlow and JAX for the kink).
+# f(z) = max(z, 0),  f'(z) = 1 for z > 0, 0 for z <= 0 (at the kink as in PyTorch, TensorFlow and JAX).
 # f(-0.0) = +0.0
 cdef inline vec relu(vec z, real parameter, vec* slope) noexcept nogil:
     cdef mask flat = vless_equal(z, vsplat(0.0))
@@ -74,61 +80,54 @@ cdef inline vec leaky_relu(vec z, real parameter, vec* slope) noexcept nogil:
     return vselect(positive, z, vsplat(parameter) * z)
 
 
-# f(z) = z for z > 0, alpha (exp(z) - 1) for z <= 0;  f'(z) = 1 or alpha exp(z) (alpha at 0): Clevert et al. 2016
+# f(z) = z for z > 0, alpha (exp(z) - 1) for z <= 0;  f'(z) = 1 or alpha exp(z), so alpha at 0:
+# Clevert, Unterthiner and Hochreiter 2016
 cdef inline vec elu(vec z, real parameter, vec* slope) noexcept nogil:
-    cdef vec low, high
-    cdef vec down = vmin(vsplat(0.0), z)
+    cdef vec alpha = vsplat(parameter)
+    cdef vec low, e
+    cdef vec d = expm1_down(vmin(vsplat(0.0), z), &low, &e)
     cdef mask positive = vless(vsplat(0.0), z)
-    high = expm1_down(down, &low)
     if slope != NULL:
-        slope[0] = vselect(positive, vsplat(1.0), vsplat(parameter) * vexp_down(down))
-    return vselect(positive, z, vfma(vsplat(parameter), high, vsplat(parameter) * low))
+        slope[0] = vselect(positive, vsplat(1.0), alpha * e)
+    return vselect(positive, z, vfma(alpha, d, alpha * low))
 
 
 # f(z) = scale z for z > 0, scale alpha (exp(z) - 1) for z <= 0;  f'(z) = scale or scale alpha exp(z):
-# Klambauer et al. 2017. scale and alpha are irrational: their rounding is compensated.
+# Klambauer, Unterthiner, Mayr and Hochreiter 2017.  The product scale alpha is carried in two parts.
 cdef inline vec selu(vec z, real parameter, vec* slope) noexcept nogil:
-    cdef vec low, high, product, product_low, scale
-    cdef vec down = vmin(vsplat(0.0), z)
+    cdef vec scale = vsplat(1.050701) if REAL_IS_SINGLE else vsplat(1.0507009873554805)
+    cdef vec product = vsplat(1.7580993) if REAL_IS_SINGLE else vsplat(1.7580993408473768)
+    cdef vec product_low = vsplat(2.3296717e-08) if REAL_IS_SINGLE else vsplat(1.415351938008446e-17)
+    cdef vec low, e
+    cdef vec d = expm1_down(vmin(vsplat(0.0), z), &low, &e)
     cdef mask positive = vless(vsplat(0.0), z)
-    if REAL_IS_SINGLE:
-        scale = vsplat(1.050701)
-        product = vsplat(1.7580993)
-        product_low = vsplat(2.3296717e-08)
-    else:
-        scale = vsplat(1.0507009873554805)
-        product = vsplat(1.7580993408473768)
-        product_low = vsplat(1.415351938008446e-17)
-    high = expm1_down(down, &low)
     if slope != NULL:
-        slope[0] = vselect(positive, scale, product * vexp_down(down))
-    return vselect(positive, scale * z, vfma(product, high, vfma(product, low, product_low * high)))
+        slope[0] = vselect(positive, scale, product * e)
+    return vselect(positive, scale * z, vfma(product, d, vfma(product, low, product_low * d)))
 
 
-# f(z) = z Φ(z),  f'(z) = Φ(z) + z φ(z) with the normal distribution Φ and density φ: Hendrycks and Gimpel 2016.
-# With t = |z| and H = Φ(-t) exp(t²/2):  z Φ(z) = max(z, 0) - t H exp(-t²/2)
+# f(z) = z Φ(z),  f'(z) = Φ(z) + z φ(z), Φ and φ of the normal distribution: Hendrycks and Gimpel 2016.
+# With t = |z|:  z Φ(z) = max(z, 0) - t Φ(-t)  and  Φ(-t) = ½ exp(-t²/2) / normal_tail_divisor(t).
 # exp(-t²/2) is exp(-s²/2) exp(-(t - s)(t + s)/2), where s is t with half its bits, so s² is exact; the second
-# factor enters the reduced argument.
+# factor enters the reduced argument.  Beyond the largest t, both t Φ(-t) and t φ(t) round to zero.
 cdef inline vec gelu(vec z, real parameter, vec* slope) noexcept nogil:
-    cdef vec t, short_t, r, shifted, h, m, density, tail
-    cdef mask positive = vless(vsplat(0.0), z)
-    if REAL_IS_SINGLE:
-        t = vmin(vsplat(14.5), vabs(z))
-        short_t = vreal(vbits(t) & msplat(-4096))
-        density = vsplat(0.3989423)
-    else:
-        t = vmin(vsplat(39.5), vabs(z))
-        short_t = vreal(vbits(t) & msplat(-134217728))
-        density = vsplat(0.3989422804014327)
-    h = normal_tail(t)
-    r = exp_reduce(vsplat(-0.5) * (short_t * short_t), &shifted)
-    r = vfma(vsplat(-0.5) * (t - short_t), t + short_t, r)
-    m = expm1_reduced(r)
+    cdef vec half = vsplat(0.5), one = vsplat(1.0)
+    cdef vec density = vsplat(0.3989423) if REAL_IS_SINGLE else vsplat(0.3989422804014327)     # φ(0)
+    cdef vec t = vmin(vsplat(14.75) if REAL_IS_SINGLE else vsplat(38.75), vabs(z))
+    cdef vec s = vreal(vbits(t) & (msplat(-1 << 12) if REAL_IS_SINGLE else msplat(-1 << 27)))
+    cdef vec shifted = exp_shifted(-half * t * t)
+    cdef vec r_low = vfma(-half * (t - s), t + s, exp_remainder_low(shifted))
+    cdef vec low
+    cdef vec m = expm1_reduced(exp_remainder_high(-half * s * s, shifted) + r_low, &low)
+    cdef vec divisor = normal_tail_divisor(t)
+    cdef vec tail = half * t / divisor
+    cdef mask positive = vless_equal(vsplat(0.0), z)
+    cdef vec d
+    tail = scale_down(vfma(tail, m, tail), shifted)                 # t Φ(-t)
     if slope != NULL:
-        tail = h - density * t
-        tail = scale_down(vfma(tail, m, tail), shifted)
-        slope[0] = vselect(positive, vsplat(1.0) - tail, tail)
-    tail = scale_down(vfma(h, m, h) * t, shifted)
+        d = half / divisor - density * t
+        d = scale_down(vfma(d, m, d), shifted)                      # Φ(-t) - t φ(t)
+        slope[0] = vselect(positive, one - d, d)
     return vselect(positive, z - tail, -tail)
 
 
@@ -140,7 +139,9 @@ cdef inline vec exponential(vec z, real parameter, vec* slope) noexcept nogil:
     return e
 
 
-cdef inline void each(Function f, real parameter, const real* z, real* a, real* slope, index n) noexcept nogil:
+cdef inline void each(
+    Function f, real parameter, const real* z, real* a, real* slope, index n,
+) noexcept nogil:
     cdef index i = 0
     cdef size_t rest
     cdef vec s
@@ -166,7 +167,9 @@ cdef inline void each(Function f, real parameter, const real* z, real* a, real* 
 
 
 # One entry per function: runs it over the n elements and returns the largest |f'|
-cdef inline real evaluate(int code, real parameter, const real* z, real* a, real* slope, index n) noexcept nogil:
+cdef inline real evaluate(
+    int code, real parameter, const real* z, real* a, real* slope, index n,
+) noexcept nogil:
     if code == SIGMOID:
         each(sigmoid, parameter, z, a, slope, n)
         return 0.25
@@ -178,13 +181,13 @@ cdef inline real evaluate(int code, real parameter, const real* z, real* a, real
         return 1.0
     if code == LEAKY_RELU:
         each(leaky_relu, parameter, z, a, slope, n)
-        return max(<real>1.0, abs(parameter))
+        return max(<real>1.0, parameter, -parameter)
     if code == SELU:
         each(selu, parameter, z, a, slope, n)
         return 1.7580993408473768
     if code == ELU:
         each(elu, parameter, z, a, slope, n)
-        return max(<real>1.0, abs(parameter))
+        return max(<real>1.0, parameter, -parameter)
     if code == GELU:
         each(gelu, parameter, z, a, slope, n)
         return 1.1289041451851548

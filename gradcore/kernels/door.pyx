@@ -751,6 +751,16 @@ cdef class Executor:
         else:
             p.data_values = self.bound.reals(targets, "targets", self.code, self.data_rows * p.columns_out, False)
 
+    cdef int _check_mode(self, int mode) except -1:
+        # dL/d(input) needs the transposed weights of the first layer, which a plan has only on request.
+        cdef Py_ssize_t i
+        if mode & INPUT_GRADIENT:
+            for i in range(self.program.n_ops):
+                if (self.program.ops[i].kind == DENSE and self.program.ops[i].d_input == 0
+                        and self.program.ops[i].transposed < 0):
+                    raise ValueError("mode: this plan was compiled without input_gradient")
+        return 0
+
     cdef int _ready(self, bint backward) except -1:
         cdef Program* p = &self.program
         if p.data == NULL or self.bound is None:
@@ -785,6 +795,7 @@ cdef class Executor:
         cdef Buffers buffers = Buffers()
         cdef Py_ssize_t steps
         self._ready(True)
+        self._check_mode(mode)
         self._take_order(buffers, order, first_row, rows_end)
         if batch_size < 1 or batch_size > p.capacity:
             raise ValueError(f"batch_size: {batch_size} is not between 1 and the capacity {p.capacity}")
@@ -824,6 +835,7 @@ cdef class Executor:
         cdef Buffers buffers = Buffers()
         cdef double norm = NAN
         self._ready(backward and stop < 0)
+        self._check_mode(mode)
         self._take_order(buffers, rows, 0, len(rows))
         if p.end < 1 or p.end > p.capacity:
             raise ValueError(f"rows: a batch of {p.end} is not between 1 and the capacity {p.capacity}")
@@ -888,6 +900,7 @@ cdef class Executor:
             raise ValueError("this executor was built without gradients")
         if p.end < 1 or p.end > p.capacity or p.order != NULL:
             raise ValueError("call forward_batch first")
+        self._check_mode(mode)
         p.data_values = buffers.reals(d_output, "d_output", self.code, p.end * p.columns_out, False)
         p.hyper = _hyper(hyper)
         if mode & UPDATE:

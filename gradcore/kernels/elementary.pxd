@@ -1,51 +1,61 @@
 # Elementary functions of a vector: exp, expm1, log1p and the tail of the normal distribution.
 # Constants: docs/derivations/elementary_polynomials.py.  Error bounds hold on every instruction set, with and
 # without FMA: what has to be exact is exact by the number of bits involved, not by a fused instruction.
-from .simd cimport REAL_IS_SINGLE, msplat, vbits, vec, vfma, vmax, vmin, vpow2, vsplat
+from .simd cimport REAL_IS_SINGLE, msplat, real, vbits, vec, vfma, vmax, vmin, vpow2, vsplat
 
 
-# exp(x) = 2^n exp(r) with r = x - n ln2 in ±½ ln2 (Cody and Waite 1980).  Returns r; `shifted` is n + 1.5·2^23
-# (2^52 in double): adding that number rounds to an integer and leaves the integer in the low bits.
-# The first part of ln2 is so short that n times it is exact.
-cdef inline vec exp_reduce(vec x, vec* shifted) noexcept nogil:
-    cdef vec n, r, shift
+# a + b x + c x² + d x³.  Long polynomials are nested in x⁴: their longest chain of dependent operations is a
+# quarter of Horner's.
+cdef inline vec cubic(vec x, vec x2, real a, real b, real c, real d) noexcept nogil:
+    return vfma(x2, vfma(x, vsplat(d), vsplat(c)), vfma(x, vsplat(b), vsplat(a)))
+
+
+# exp(x) = 2^n exp(r) with n the integer next to x / ln2 and r = x - n ln2 in ±½ ln2 (Cody and Waite 1980).
+# Adding 1.5·2^23 (1.5·2^52 in double) rounds x / ln2 to n and leaves n in the low bits: the sum is `shifted`.
+cdef inline vec exp_shift() noexcept nogil:
+    return vsplat(12582912.0) if REAL_IS_SINGLE else vsplat(6755399441055744.0)
+
+
+cdef inline vec exp_shifted(vec x) noexcept nogil:
+    return vfma(x, vsplat(1.442695) if REAL_IS_SINGLE else vsplat(1.4426950408889634), exp_shift())
+
+
+# r as a sum: ln2 is in two parts, the first so short that n times it and the difference to x are exact
+cdef inline vec exp_remainder_high(vec x, vec shifted) noexcept nogil:
+    cdef vec ln2_high = vsplat(0.69314575) if REAL_IS_SINGLE else vsplat(0.6931471806019545)
+    return x - (shifted - exp_shift()) * ln2_high
+
+
+cdef inline vec exp_remainder_low(vec shifted) noexcept nogil:
+    cdef vec ln2_low = vsplat(1.4286068e-06) if REAL_IS_SINGLE else vsplat(-4.2009150726810846e-11)
+    return -(shifted - exp_shift()) * ln2_low
+
+
+cdef inline vec exp_remainder(vec x, vec shifted) noexcept nogil:
+    return exp_remainder_high(x, shifted) + exp_remainder_low(shifted)
+
+
+# exp(r) - 1 = r + r² p(r) for r in ±½ ln2; `low` is what rounding the sum lost
+cdef inline vec expm1_reduced(vec r, vec* low) noexcept nogil:
+    cdef vec r2 = r * r
+    cdef vec r4 = r2 * r2
+    cdef vec p, rest, total
     if REAL_IS_SINGLE:
-        shift = vsplat(12582912.0)
-        shifted[0] = vfma(x, vsplat(1.442695), shift)
-        n = shifted[0] - shift
-        r = vfma(n, vsplat(-0.69314575), x)
-        return vfma(n, vsplat(-1.4286068e-06), r)
-    shift = vsplat(6755399441055744.0)
-    shifted[0] = vfma(x, vsplat(1.4426950408889634), shift)
-    n = shifted[0] - shift
-    r = vfma(n, vsplat(-0.6931471806019545), x)
-    return vfma(n, vsplat(4.2009150726810846e-11), r)
-
-
-# exp(r) - 1 = r + r² q(r) for r in ±½ ln2
-cdef inline vec expm1_reduced(vec r) noexcept nogil:
-    cdef vec q
-    if REAL_IS_SINGLE:
-        q = vsplat(0.0013926191)
-        q = vfma(q, r, vsplat(0.008363185))
-        q = vfma(q, r, vsplat(0.041666556))
-        q = vfma(q, r, vsplat(0.16666576))
-        q = vfma(q, r, vsplat(0.5))
+        p = vfma(r, vsplat(0.00019891001), vsplat(0.0013933659))
+        p = vfma(p, r4, cubic(r, r2, 0.5, 0.16666667, 0.041666463, 0.0083333105))
     else:
-        q = vsplat(2.5100395159429243e-08)
-        q = vfma(q, r, vsplat(2.7620101012098e-07))
-        q = vfma(q, r, vsplat(2.7557268439678e-06))
-        q = vfma(q, r, vsplat(2.4801521269532122e-05))
-        q = vfma(q, r, vsplat(0.00019841269863066696))
-        q = vfma(q, r, vsplat(0.0013888888917230724))
-        q = vfma(q, r, vsplat(0.00833333333333006))
-        q = vfma(q, r, vsplat(0.041666666666624094))
-        q = vfma(q, r, vsplat(0.16666666666666669))
-        q = vfma(q, r, vsplat(0.5000000000000001))
-    return vfma(r * r, q, r)
+        p = vfma(r2, vsplat(2.0914694560351592e-09),
+                 vfma(r, vsplat(2.510522763655176e-08), vsplat(2.755727362486648e-07)))
+        p = vfma(p, r4, cubic(r, r2, 0.0013888888888883744, 0.00019841269874840768, 2.4801587325562125e-05,
+                              2.7557255374658744e-06))
+        p = vfma(p, r4, cubic(r, r2, 0.5, 0.1666666666666667, 0.04166666666666667, 0.008333333333326129))
+    rest = r2 * p
+    total = r + rest
+    low[0] = (r - total) + rest
+    return total
 
 
-# The smallest argument whose exponential may round to something else than zero, less a little
+# A little below the smallest argument whose exponential does not round to zero
 cdef inline vec exp_floor() noexcept nogil:
     return vsplat(-104.0) if REAL_IS_SINGLE else vsplat(-746.0)
 
@@ -57,114 +67,86 @@ cdef inline vec scale_down(vec p, vec shifted) noexcept nogil:
 
 # exp(x) for x <= 0, to 1 ULP, subnormal results included
 cdef inline vec vexp_down(vec x) noexcept nogil:
-    cdef vec shifted
-    cdef vec r = exp_reduce(vmax(exp_floor(), x), &shifted)
-    return scale_down(vsplat(1.0) + expm1_reduced(r), shifted)
+    cdef vec bounded = vmax(exp_floor(), x)
+    cdef vec shifted = exp_shifted(bounded)
+    cdef vec low
+    return scale_down(vsplat(1.0) + expm1_reduced(exp_remainder(bounded, shifted), &low), shifted)
 
 
 # exp(x) for every x, to 1 ULP, subnormal results included: 2^n in two factors, because 2^-150 and 2^128 are
 # not numbers while what they scale is
 cdef inline vec vexp(vec x) noexcept nogil:
-    cdef vec shifted, half, p
-    cdef vec ceiling = vsplat(89.0) if REAL_IS_SINGLE else vsplat(710.0)
-    cdef vec bounded = vmax(exp_floor(), vmin(ceiling, x))
-    p = vsplat(1.0) + expm1_reduced(exp_reduce(bounded, &shifted))
-    if REAL_IS_SINGLE:
-        half = vfma(bounded, vsplat(0.7213475), vsplat(12582912.0))
-    else:
-        half = vfma(bounded, vsplat(0.7213475204444817), vsplat(6755399441055744.0))
+    cdef vec bounded = vmax(exp_floor(), vmin(vsplat(89.0) if REAL_IS_SINGLE else vsplat(710.0), x))
+    cdef vec shifted = exp_shifted(bounded)
+    cdef vec half = exp_shifted(vsplat(0.5) * bounded)
+    cdef vec low
+    cdef vec p = vsplat(1.0) + expm1_reduced(exp_remainder(bounded, shifted), &low)
     return p * vpow2(vbits(half)) * vpow2(vbits(shifted) - vbits(half))
 
 
-# exp(x) - 1 for x <= 0 as an unevaluated sum: returns the sum rounded, `low` is what rounding lost.
-# exp(x) - 1 = 2^n m + (2^n - 1) with m = exp(r) - 1
-cdef inline vec expm1_down(vec x, vec* low) noexcept nogil:
-    cdef vec shifted, scale, part, whole, total
-    cdef vec m = expm1_reduced(exp_reduce(vmax(vsplat(-60.0), x), &shifted))
-    scale = vpow2(vbits(shifted))
-    part = scale * m
-    whole = scale - vsplat(1.0)
-    total = whole + part
-    low[0] = (whole - total) + part
+# exp(x) - 1 for x <= 0, to 1 ULP, as 2^n m + (2^n - 1) with m = exp(r) - 1.  `low` is what rounding the sum
+# lost, `exponential` is exp(x).
+cdef inline vec expm1_down(vec x, vec* low, vec* exponential) noexcept nogil:
+    cdef vec bounded = vmax(exp_floor(), x)
+    cdef vec shifted = exp_shifted(bounded)
+    cdef vec m_low
+    cdef vec m = expm1_reduced(exp_remainder(bounded, shifted), &m_low)
+    cdef vec scale = scale_down(vsplat(1.0), shifted)
+    cdef vec part = scale * m
+    cdef vec whole = scale - vsplat(1.0)
+    cdef vec total = whole + part
+    low[0] = ((whole - total) + part) + scale * m_low
+    exponential[0] = scale_down(vsplat(1.0) + m, shifted)
     return total
 
 
-# exp(x) - 1 for x <= 0
-cdef inline vec vexpm1(vec x) noexcept nogil:
-    cdef vec low
-    return expm1_down(x, &low)
-
-
-# log(1 + x) for x in [0, 1] (so log(1 + exp(-|z|)) of the losses): x - (½x² - s(½x² + s² R(s²))), s = x / (2 + x)
-# (the form of fdlibm's log), where 2 atanh(s) = 2s + s³ R(s²)
+# log(1 + x) for x in [0, 1], to 2 ULP: x - (½x² - s(½x² + s² p(s²))) with s = x / (2 + x), because
+# log(1 + x) = 2 atanh(s) = 2s + s³ p(s²) (the form of fdlibm's log1p)
 cdef inline vec vlog1p(vec x) noexcept nogil:
     cdef vec s = x / (vsplat(2.0) + x)
     cdef vec z = s * s
+    cdef vec z2 = z * z
+    cdef vec z4 = z2 * z2
     cdef vec half_square = vsplat(0.5) * x * x
     cdef vec p
     if REAL_IS_SINGLE:
         p = vsplat(0.2322433)
-        p = vfma(p, z, vsplat(0.21706575))
-        p = vfma(p, z, vsplat(0.28592357))
-        p = vfma(p, z, vsplat(0.39999706))
-        p = vfma(p, z, vsplat(0.6666667))
+        p = vfma(p, z4, cubic(z, z2, 0.6666667, 0.39999706, 0.28592357, 0.21706575))
     else:
-        p = vsplat(0.1616404561194353)
-        p = vfma(p, z, vsplat(0.08800738486144674))
-        p = vfma(p, z, vsplat(0.12001072809590713))
-        p = vfma(p, z, vsplat(0.13314144209654935))
-        p = vfma(p, z, vsplat(0.15385570064958623))
-        p = vfma(p, z, vsplat(0.18181789436132859))
-        p = vfma(p, z, vsplat(0.22222222717427864))
-        p = vfma(p, z, vsplat(0.2857142856710876))
-        p = vfma(p, z, vsplat(0.40000000000014585))
-        p = vfma(p, z, vsplat(0.6666666666666666))
+        p = vfma(z, vsplat(0.1616404561194353), vsplat(0.08800738486144674))
+        p = vfma(p, z4, cubic(z, z2, 0.18181789436132859, 0.15385570064958623, 0.13314144209654935,
+                              0.12001072809590713))
+        p = vfma(p, z4, cubic(z, z2, 0.6666666666666666, 0.40000000000014585, 0.2857142856710876,
+                              0.22222222717427864))
     return x - (half_square - s * vfma(p, z, half_square))
 
 
-# Φ(-t) exp(t²/2) for t >= 0, where Φ is the normal distribution, as ½ / (1 + t V): V lies between 0.79 and 1.26
-# and is a polynomial in (t - k) / (t + k), the transformation of M. M. Shepherd and J. G. Laframboise, Chebyshev
-# approximation of (1 + 2x) exp(x²) erfc x, Math. Comp. 36 (1981)
-cdef inline vec normal_tail(vec t) noexcept nogil:
+# 1 + t + t V with Φ(-t) exp(t²/2) = ½ / (1 + t + t V) for t >= 0, where Φ is the normal distribution.  V lies
+# between -0.21 and 0.26 and is a polynomial in (t - k) / (t + k), the transformation of M. M. Shepherd and
+# J. G. Laframboise, Chebyshev approximation of (1 + 2x) exp(x²) erfc x, Math. Comp. 36 (1981).
+cdef inline vec normal_tail_divisor(vec t) noexcept nogil:
     cdef vec k = vsplat(4.0) if REAL_IS_SINGLE else vsplat(3.5)
+    cdef vec sum = vsplat(1.0) + t
     cdef vec q = (t - k) / (t + k)
+    cdef vec q2 = q * q
+    cdef vec q4 = q2 * q2
     cdef vec p
     if REAL_IS_SINGLE:
-        p = vsplat(-0.00033585523)
-        p = vfma(p, q, vsplat(-0.0007629815))
-        p = vfma(p, q, vsplat(0.00087690895))
-        p = vfma(p, q, vsplat(0.0020949324))
-        p = vfma(p, q, vsplat(-0.0040683383))
-        p = vfma(p, q, vsplat(-0.0028198687))
-        p = vfma(p, q, vsplat(0.017596018))
-        p = vfma(p, q, vsplat(-0.012548324))
-        p = vfma(p, q, vsplat(-0.06259354))
-        p = vfma(p, q, vsplat(0.24163017))
-        p = vfma(p, q, vsplat(1.0740033))
+        p = vfma(q2, vsplat(-0.00033341214), vfma(q, vsplat(-0.0007563791), vsplat(0.00088134495)))
+        p = vfma(p, q4, cubic(q, q2, 0.017596573, -0.0028200662, -0.004071372, 0.002092813))
+        p = vfma(p, q4, cubic(q, q2, 0.074003294, 0.24163017, -0.06259357, -0.012548234))
     else:
-        p = vsplat(9.881247824541667e-09)
-        p = vfma(p, q, vsplat(-1.8966321218708793e-09))
-        p = vfma(p, q, vsplat(-1.1507002525567942e-07))
-        p = vfma(p, q, vsplat(-9.36031442029548e-10))
-        p = vfma(p, q, vsplat(6.82370757277315e-07))
-        p = vfma(p, q, vsplat(8.278263872445725e-08))
-        p = vfma(p, q, vsplat(-2.979668759257515e-06))
-        p = vfma(p, q, vsplat(-6.113777600550285e-07))
-        p = vfma(p, q, vsplat(1.1191004791518882e-05))
-        p = vfma(p, q, vsplat(2.9395454102071904e-06))
-        p = vfma(p, q, vsplat(-3.88298270062893e-05))
-        p = vfma(p, q, vsplat(-1.0577071654441414e-05))
-        p = vfma(p, q, vsplat(0.00012897996887290046))
-        p = vfma(p, q, vsplat(2.677592669462369e-05))
-        p = vfma(p, q, vsplat(-0.00041903059146740747))
-        p = vfma(p, q, vsplat(-1.7794792282647853e-05))
-        p = vfma(p, q, vsplat(0.0013492413289053916))
-        p = vfma(p, q, vsplat(-0.0003432595802874552))
-        p = vfma(p, q, vsplat(-0.004328545620279483))
-        p = vfma(p, q, vsplat(0.0032623656052654256))
-        p = vfma(p, q, vsplat(0.013778243490870179))
-        p = vfma(p, q, vsplat(-0.023882549274993437))
-        p = vfma(p, q, vsplat(-0.04249998588689906))
-        p = vfma(p, q, vsplat(0.2486774193186416))
-        p = vfma(p, q, vsplat(1.0576204876708661))
-    return vsplat(0.5) / vfma(t, p, vsplat(1.0))
+        p = vsplat(9.755250109272229e-09)
+        p = vfma(p, q4, cubic(q, q2, 6.821999424549257e-07, 1.531342021646047e-10, -1.1475383067053988e-07,
+                              -2.1820736880478846e-09))
+        p = vfma(p, q4, cubic(q, q2, 1.1191514720284332e-05, -6.096741352176393e-07, -2.979945252560001e-06,
+                              8.097783103676956e-08))
+        p = vfma(p, q4, cubic(q, q2, 0.00012898012952906036, -1.0576680670561814e-05, -3.8830206133250164e-05,
+                              2.9385354336256838e-06))
+        p = vfma(p, q4, cubic(q, q2, 0.0013492413353912178, -1.7794775903338205e-05, -0.0004190306329436269,
+                              2.6775827137707377e-05))
+        p = vfma(p, q4, cubic(q, q2, 0.013778243490896501, 0.0032623656053604303, -0.004328545620860375,
+                              -0.0003432595819495565))
+        p = vfma(p, q4, cubic(q, q2, 0.05762048767086605, 0.24867741931864162, -0.042499985886899516,
+                              -0.02388254927499599))
+    return sum + vfma(t, p, t - (sum - vsplat(1.0)))

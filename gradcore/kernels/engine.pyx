@@ -59,6 +59,14 @@ cdef bint probing(const Program* p) noexcept nogil:
     return (p.mode & (LIGHT | FULL)) != 0
 
 
+cdef void forget_records(Program* p) noexcept nogil:
+    # What this step does not book stays NaN.
+    cdef double* value = <double*>p.records
+    cdef index i
+    for i in range((p.n_ops + 1) * <index>(sizeof(Record) // sizeof(double))):
+        value[i] = NAN
+
+
 cdef void fold_matrix(Program* p, Team* team, int member, Fold* fold, const real* matrix, index columns,
                       index rows, bint with_signal) noexcept nogil:
     # Each panel is folded by one thread, and the panels are added up in order by the first.
@@ -299,6 +307,8 @@ cdef void forward_pass(Program* p, Team* team, int member, index rows, index fir
     cdef const Op* activation
     cdef bint probed = probing(p)
     if probed:
+        if member == 0:
+            forget_records(p)
         fold_matrix(p, team, member, &p.records[p.n_ops].output, <const real*>p.activations, p.columns_in, rows, True)
     while i < n_ops:
         op = &p.ops[i]
@@ -667,8 +677,8 @@ cdef void infer(Program* p, Team* team, int member) noexcept nogil:
         forward_pass(p, team, member, rows, first, last, p.n_ops, False, <uint32_t>p.step)
         scatter_result(p, start, first, last)
         start += rows
-        if p.mode & BATCH_STATISTICS:
-            meet(team)
+        if p.mode & BATCH_STATISTICS or p.end - start < p.capacity:
+            meet(team)                             # a shorter chunk is dealt out differently
 
 
 cdef void forward_batch(Program* p, Team* team, int member) noexcept nogil:

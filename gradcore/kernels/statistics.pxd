@@ -16,6 +16,7 @@ from .types cimport Fold, index
 
 cdef enum:
     FOLD_BLOCK = 32            # rows summed in the matrix's precision
+    SUM_BLOCK = 8192           # elements summed before the sum joins the total: rounding grows with blocks, not elements
 
 
 cdef struct FoldPart:          # one panel; sums are of multiples of 2^exponent
@@ -48,22 +49,25 @@ cdef inline double sum_squares(const real* x, index n, double* max_abs, double* 
     # when there is none; NULL where nobody asks, which costs half the time.
     cdef wide even = wzero(), odd = wzero()
     cdef vec zero = vsplat(0), infinity = vsplat(<real>INFINITY), a, b, top = zero, bottom = infinity
-    cdef index i = 0
-    cdef double total, peak, least
+    cdef index i = 0, block
+    cdef double total = 0.0, peak, least
     while i + 2 * LANES <= n:
-        a = vload(x + i)
-        b = vload(x + i + LANES)
-        even = even + widen_product(a, a)
-        odd = odd + widen_product(b, b)
-        a = vabs(a)
-        b = vabs(b)
-        top = vmax(vmax(a, zero), vmax(b, top))
-        if min_abs != NULL:
-            a = vreal(vequal(a, zero) & vbits(infinity) | vbits(a))
-            b = vreal(vequal(b, zero) & vbits(infinity) | vbits(b))
-            bottom = vmin(a, vmin(b, bottom))
-        i += 2 * LANES
-    total = wsum(even + odd)
+        block = i + SUM_BLOCK if i + SUM_BLOCK < n else n
+        even = odd = wzero()
+        while i + 2 * LANES <= block:
+            a = vload(x + i)
+            b = vload(x + i + LANES)
+            even = even + widen_product(a, a)
+            odd = odd + widen_product(b, b)
+            a = vabs(a)
+            b = vabs(b)
+            top = vmax(vmax(a, zero), vmax(b, top))
+            if min_abs != NULL:
+                a = vreal(vequal(a, zero) & vbits(infinity) | vbits(a))
+                b = vreal(vequal(b, zero) & vbits(infinity) | vbits(b))
+                bottom = vmin(a, vmin(b, bottom))
+            i += 2 * LANES
+        total += wsum(even + odd)
     peak = vlargest(top)
     least = vsmallest(bottom)
     while i < n:
@@ -93,13 +97,16 @@ cdef inline double safe_norm(const real* x, index n) noexcept nogil:
 
 
 cdef inline double dot(const real* a, const real* b, index n) noexcept nogil:
-    cdef wide sums = wzero()
-    cdef index i = 0
-    cdef double total
+    cdef wide sums
+    cdef index i = 0, block
+    cdef double total = 0.0
     while i + LANES <= n:
-        sums = sums + widen_product(vload(a + i), vload(b + i))
-        i += LANES
-    total = wsum(sums)
+        block = i + SUM_BLOCK if i + SUM_BLOCK < n else n
+        sums = wzero()
+        while i + LANES <= block:
+            sums = sums + widen_product(vload(a + i), vload(b + i))
+            i += LANES
+        total += wsum(sums)
     while i < n:
         total += <double>a[i] * b[i]
         i += 1
@@ -309,7 +316,8 @@ cdef inline Fold fold_finish(const FoldPart* parts, index panels, index rows, in
         step = 2 * (parts[p].exponent - exponent)
         squares += parts[p].squares if step == 0 else ldexp(parts[p].squares, step)
         spread += parts[p].spread if step == 0 else ldexp(parts[p].spread, step)
-    spread = spread if spread > 0.0 else 0.0       # rounding may leave less than nothing of equal rows
+    if spread < 0.0:                               # rounding may leave less than nothing of equal rows
+        spread = 0.0
     fold.norm = ldexp(sqrt(squares), exponent)
     fold.signal = ldexp(sqrt(spread / (<double>rows * columns)), exponent) if with_signal and rows > 1 else NAN
     if fold.min_abs == INFINITY and fold.max_abs == 0.0:

@@ -36,6 +36,8 @@ def step_settings(
 ) -> StepSettings:
     """Check the arguments that `fit` and the stepper share."""
     chosen = resolve_optimizer(optimizer)
+    if clip_norm is not None and clip_value is not None:
+        raise ValueError("clip_norm and clip_value are two ways to clip: give one of them")
     bounds = {
         "clip_norm": math.inf if clip_norm is None else check_positive("clip_norm", clip_norm),
         "clip_value": math.inf if clip_value is None else check_positive("clip_value", clip_value),

@@ -115,7 +115,7 @@ def test_fold_of_any_size(rng, dtype, scale, full):
 def test_signal_beside_a_large_scale(rng, dtype, offset, full):
     # a handful of neighbouring numbers: the signal is a few units in the last place of the scale
     steps = rng.integers(0, 8, (60, 19))
-    unit = float(np.spacing(dtype.type(offset)))
+    unit = float(abs(np.spacing(dtype.type(offset))))
     x = (offset + unit * steps).astype(dtype)
     want = unit * math.sqrt(np.mean((steps - steps.mean(axis=0)) ** 2))
     assert close(kernels.fold(x, full=full)["signal"], want, 1e-5)

@@ -21,7 +21,9 @@ def test_every_row_is_in_one_step(rows, size, merge):
 def test_orders_are_permutations_that_depend_on_seed_and_epoch():
     rows = np.arange(100, 200)
     orders = {
-        (s, e): order_of(rows, shuffle=True, seed=s, epoch=e).tolist() for s in (0, 1, 2**63 - 1) for e in (0, 1)
+        (s, e): order_of(rows, shuffle=True, seed=s, epoch=e).tolist()
+        for s in (0, 1, 2**63 - 1)
+        for e in (0, 1)
     }
     assert len({tuple(order) for order in orders.values()}) == 6
     assert all(sorted(order) == rows.tolist() for order in orders.values())

@@ -42,7 +42,14 @@ class BatchLog(Log):
 def test_hooks_are_called_in_order(data):
     log, batches = Log(), BatchLog()
     mlp([5, 3], seed=0).fit(*data, epochs=2, batch_size=20, callbacks=[log, batches])
-    assert log.calls == ["train_begin", "epoch_begin 0", "epoch_end 0", "epoch_begin 1", "epoch_end 1", "train_end"]
+    assert log.calls == [
+        "train_begin",
+        "epoch_begin 0",
+        "epoch_end 0",
+        "epoch_begin 1",
+        "epoch_end 1",
+        "train_end",
+    ]
     one = ["batch_begin 0", "batch_end 0", "batch_begin 1", "batch_end 1"]
     assert batches.calls == [
         "train_begin", "epoch_begin 0", *one, "epoch_end 0", "epoch_begin 1", *one, "epoch_end 1", "train_end"
@@ -56,7 +63,9 @@ def test_hooks_do_not_change_the_training(data):
     assert np.array_equal(first.parameters, second.parameters)
 
 
-@pytest.mark.parametrize(("hook", "epochs", "steps"), [("on_epoch_end", [0], 4), ("on_train_batch_end", [], 1)])
+@pytest.mark.parametrize(
+    ("hook", "epochs", "steps"), [("on_epoch_end", [0], 4), ("on_train_batch_end", [], 1)]
+)
 def test_stop_training(data, hook, epochs, steps):
     def stop(self, number, logs):
         self.network.stop_training = True

@@ -5,7 +5,16 @@ from gradcore import BatchNorm, Dense, Dropout, FaultError, GradcoreWarning, Net
 from gradcore.callbacks import Callback
 from gradcore.training.faults import locate_nonfinite
 
-LAYERS = [Dense(6), BatchNorm(), "tanh", Residual([Dense(6), "relu"]), Dropout(0.2), Dense(4), "exponential", Dense(2)]
+LAYERS = [
+    Dense(6),
+    BatchNorm(),
+    "tanh",
+    Residual([Dense(6), "relu"]),
+    Dropout(0.2),
+    Dense(4),
+    "exponential",
+    Dense(2),
+]
 
 
 @pytest.fixture
@@ -22,7 +31,8 @@ def located(net, X, y, *, rows=None, loss="cross_entropy"):
 
 
 @pytest.mark.parametrize(
-    ("name", "op"), [("0.weight", "dense 1"), ("3.0.weight", "dense 2"), ("5.weight", "dense 3"), ("7.weight", "dense 4")]
+    ("name", "op"),
+    [("0.weight", "dense 1"), ("3.0.weight", "dense 2"), ("5.weight", "dense 3"), ("7.weight", "dense 4")],
 )
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_a_planted_weight_is_located(data, name, op, value):
@@ -35,7 +45,10 @@ def test_a_planted_weight_is_located(data, name, op, value):
     assert fault.element in {(20, 1), (3, 1), (11, 1)}
     assert not np.isfinite(fault.value)
     # the operands are those of that element
-    expected = fault.operands["input"].astype(float) @ fault.operands["weight"].astype(float) + fault.operands["bias"]
+    expected = (
+        fault.operands["input"].astype(float) @ fault.operands["weight"].astype(float)
+        + fault.operands["bias"]
+    )
     assert not np.isfinite(expected)
     np.testing.assert_array_equal(fault.operands["weight"], weight[1])
     assert f"of {op} is" in str(fault)
@@ -82,7 +95,12 @@ def diverging(**settings):
     rng = np.random.default_rng(0)
     net = mlp([5, 8, 8, 2], seed=0)
     return net, lambda: net.fit(
-        rng.standard_normal((30, 5)), rng.integers(0, 2, 30), optimizer="sgd(1e30)", batch_size=10, seed=0, **settings
+        rng.standard_normal((30, 5)),
+        rng.integers(0, 2, 30),
+        optimizer="sgd(1e30)",
+        batch_size=10,
+        seed=0,
+        **settings,
     )
 
 
@@ -152,7 +170,9 @@ def test_moments_and_running_statistics_survive_a_skipped_step(data):
 
     X[10:20, 0] = 1.0
     net = mlp([5, 8, 2], norm="batch", dropout=0.2, seed=0)
-    history = net.fit(X, y, epochs=1, batch_size=10, shuffle=False, on_fault="ignore", callbacks=[Spoil()], seed=0)
+    history = net.fit(
+        X, y, epochs=1, batch_size=10, shuffle=False, on_fault="ignore", callbacks=[Spoil()], seed=0
+    )
     assert history.steps == 2
     without = mlp([5, 8, 2], norm="batch", dropout=0.2, seed=0)
     rest = np.r_[0:10, 20:30]

@@ -52,7 +52,8 @@ def test_training_agrees_with_the_readable_executor(data, optimizer):
     fast = Network(layers, input_size=5, dtype="float64", seed=0)
     slow = twin(fast)
     histories = [
-        net.fit(*data, epochs=3, batch_size=16, optimizer=optimizer, clip_norm=1.0, seed=0) for net in (fast, slow)
+        net.fit(*data, epochs=3, batch_size=16, optimizer=optimizer, clip_norm=1.0, seed=0)
+        for net in (fast, slow)
     ]
     assert histories[0].history["loss"] == pytest.approx(histories[1].history["loss"], rel=1e-9)
     for name, array in fast.get_parameters().items():
@@ -81,7 +82,9 @@ def test_digits_reach_97_percent():
     assert seconds < 15
 
 
-@pytest.mark.parametrize(("rows", "batch_size", "steps"), [(1, 32, 1), (31, 32, 1), (33, 32, 2), (50, 1, 50), (50, 7, 8)])
+@pytest.mark.parametrize(
+    ("rows", "batch_size", "steps"), [(1, 32, 1), (31, 32, 1), (33, 32, 2), (50, 1, 50), (50, 7, 8)]
+)
 def test_sizes_that_do_not_divide(data, rows, batch_size, steps):
     X, y = data
     history = mlp([5, 3], seed=0).fit(X[:rows], y[:rows], epochs=2, batch_size=batch_size, seed=0)
@@ -122,7 +125,15 @@ def test_any_layout_of_the_data_gives_the_same_bits(data, tmp_path):
     mapped[:] = X
     read_only = np.memmap(tmp_path / "x", np.float32, "r", shape=X.shape)
     results = set()
-    for other in (X, np.asfortranarray(X), X[::-1].copy()[::-1], X.astype(">f4"), X.astype(float), read_only, X.tolist()):
+    for other in (
+        X,
+        np.asfortranarray(X),
+        X[::-1].copy()[::-1],
+        X.astype(">f4"),
+        X.astype(float),
+        read_only,
+        X.tolist(),
+    ):
         net = mlp([5, 8, 3], seed=0)
         net.fit(other, y, epochs=1, seed=0)
         results.add(net.parameters.tobytes())
@@ -295,7 +306,10 @@ def test_a_second_fit_while_training_is_refused(data):
 
     class Intruder(Callback):
         def on_epoch_end(self, epoch, logs):
-            for call in (lambda: net.fit(X, y), lambda: net.stepper(batch_size=50, loss="cross_entropy")(X, y)):
+            for call in (
+                lambda: net.fit(X, y),
+                lambda: net.stepper(batch_size=50, loss="cross_entropy")(X, y),
+            ):
                 with pytest.raises(RuntimeError, match="being trained"):
                     call()
             seen.append(net.predict(X))
@@ -308,7 +322,9 @@ def test_a_second_fit_while_training_is_refused(data):
 @pytest.mark.parametrize(("terminal", "progress", "shown"), [
     (True, "auto", True), (False, "auto", False), (True, False, False), (False, True, True),
 ])  # fmt: skip
-def test_the_progress_bar_is_for_terminals_and_long_runs(data, monkeypatch, capsys, terminal, progress, shown):
+def test_the_progress_bar_is_for_terminals_and_long_runs(
+    data, monkeypatch, capsys, terminal, progress, shown
+):
     from gradcore.training import progress as module
 
     monkeypatch.setattr(module, "PATIENCE", 0.0)

@@ -9,7 +9,11 @@ F32 = np.dtype("float32")
 
 def codes(y, outputs=3, loss="auto", **others):
     targets = encode(y, loss, outputs, F32, **others)
-    return targets.loss.name, targets.values.tolist(), None if targets.classes is None else targets.classes.tolist()
+    return (
+        targets.loss.name,
+        targets.values.tolist(),
+        None if targets.classes is None else targets.classes.tolist(),
+    )
 
 
 @pytest.mark.parametrize(
@@ -34,7 +38,13 @@ def test_float_labels_need_the_loss_by_name():
 
 
 @pytest.mark.parametrize(
-    ("y", "classes"), [([0, 1, 1], [0, 1]), ([False, True, True], [False, True]), (["n", "y", "y"], ["n", "y"]), ([-1, 1, 1], [-1, 1])]
+    ("y", "classes"),
+    [
+        ([0, 1, 1], [0, 1]),
+        ([False, True, True], [False, True]),
+        (["n", "y", "y"], ["n", "y"]),
+        ([-1, 1, 1], [-1, 1]),
+    ],
 )
 def test_two_labels_and_one_output_are_binary(y, classes):
     assert codes(y, outputs=1) == ("binary_cross_entropy", [[0.0], [1.0], [1.0]], classes)

@@ -1,0 +1,275 @@
+"""The command line: each command is one library call and printing.
+
+Exit codes: 0 fine; 1 a fault was found and ``--fail-on fault`` was given; 2 wrong usage or data; 130 interrupted by
+Ctrl-C; 141 the reader of the output went away.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+from collections.abc import Sequence
+from typing import IO, TYPE_CHECKING, Any, NoReturn
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from gradcore.diagnosis.diagnose import Diagnosis
+    from gradcore.diagnosis.proof import Data, Proof
+    from gradcore.diagnosis.report import Style
+    from gradcore.network import Network
+
+FINE, FAULT, USAGE, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 130, 141
+
+# The demonstration: a network that cannot learn, on the bundled digits.
+DEMONSTRATION = {"layers": "64x20", "activation": "sigmoid", "init": "normal(0.01)", "seeds": 3, "epochs": 12}
+ON_DATA = {"layers": "64x2", "activation": "relu", "init": "auto", "seeds": 1, "epochs": 0}
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(f"{message} (see {self.prog} --help)")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit code."""
+    try:
+        arguments = _parser().parse_args(argv)
+        code: int = arguments.run(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # what is still in the buffer would be tried again at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return PIPE_CLOSED
+    except KeyboardInterrupt:
+        _complain("interrupted")
+        return INTERRUPTED
+    except (ValueError, TypeError, OSError) as error:
+        _complain(f"error: {' '.join(str(error).split())}")
+        return USAGE
+    return code
+
+
+def _complain(message: str) -> None:
+    if sys.stderr is not None:
+        line = f"gradcore: {message}\n"
+        encoding = sys.stderr.encoding or "ascii"
+        sys.stderr.write(line.encode(encoding, "replace").decode(encoding))
+
+
+def _parser() -> argparse.ArgumentParser:
+    from gradcore import __version__
+
+    codes = (
+        "exit codes: 0 fine; 1 a fault was found, with --fail-on fault; 2 wrong usage or data; 130 Ctrl-C; "
+        "141 the reader of the output went away"
+    )
+    parser = _Parser(prog="gradcore", description="Where gradients vanish or explode, and why.", epilog=codes)
+    parser.add_argument("--version", action="version", version=f"gradcore {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="diagnose | info")
+
+    diagnose = commands.add_parser(
+        "diagnose",
+        help="say what keeps a network from learning, where and why",
+        description="Say what keeps a network from learning, where and why. Without DATA: a demonstration on bundled "
+        "images of digits with 20 layers of 64 sigmoids and initial weights normal(0.01), really trained before and "
+        "after the change.",
+        epilog=codes,
+    )
+    add = diagnose.add_argument
+    add("data", nargs="?", metavar="DATA", help="CSV with a header, or NPZ with arrays X and y")
+    add("--target", metavar="COLUMN", help="the column (array) to predict")
+    add("--layers", metavar="SIZES", help="hidden layers: 64x20 (20 of 64 units) or 128,64,32  (64x2)")
+    add("--activation", metavar="NAME", help="tanh, relu, selu, sigmoid, leaky_relu(0.2), …  (relu)")
+    add("--init", metavar="NAME", help="initial weights: auto, he_normal, normal(0.01), …  (auto)")
+    add("--norm", choices=("batch",), help="batch norm in every hidden layer")
+    add("--residual", action="store_true", help="hidden layers in residual blocks")
+    add("--dropout", type=float, default=0.0, metavar="RATE", help="after every hidden layer")
+    add("--optimizer", default="adam(0.001)", metavar="NAME", help="such as adam(0.001) or sgd(0.1,momentum=0.9)")
+    add("--loss", default="auto", metavar="NAME", help="auto, cross_entropy, binary_cross_entropy, mse")
+    add("--steps", type=int, default=0, metavar="N", help="also watch N real training steps  (0)")
+    add("--seeds", type=int, metavar="N", help="networks with different initial weights  (1)")
+    add("--epochs", type=int, metavar="N", help="train before and after the change, as a proof  (0: no proof)")
+    add("--seed", type=int, default=0, metavar="N", help="of initial weights, rows and their order  (0)")
+    add("--ledger", action="store_true", help="show the books of every op as well")
+    add("--json", action="store_true", help="machine-readable, instead of the report")
+    add("--fail-on", choices=("fault",), metavar="fault", help="exit with 1 when a fault is found")
+    diagnose.set_defaults(run=_diagnose)
+
+    info = commands.add_parser("info", help="versions, instruction set, threads and build")
+    info.add_argument("--json", action="store_true", help="machine-readable")
+    info.set_defaults(run=_info)
+    return parser
+
+
+# -- diagnose --------------------------------------------------------------------------------------------------------
+
+
+def _diagnose(arguments: argparse.Namespace) -> int:
+    from gradcore.diagnosis.diagnose import diagnose
+    from gradcore.diagnosis.proof import prove
+
+    for name, value in (ON_DATA if arguments.data else DEMONSTRATION).items():
+        if getattr(arguments, name) is None:
+            setattr(arguments, name, value)
+    net, data = _subject(arguments)
+    diagnosis = diagnose(
+        net, data.X, data.y, loss=arguments.loss, optimizer=arguments.optimizer, steps=arguments.steps,
+        seeds=arguments.seeds, seed=arguments.seed,
+    )  # fmt: skip
+    proofs = None
+    if arguments.epochs and not diagnosis.healthy:
+        proofs = prove(diagnosis, data, seeds=arguments.seeds, epochs=arguments.epochs, seed=arguments.seed)
+    if arguments.json:
+        proof: Proof | None = None
+        for proof in proofs or ():
+            pass
+        _write(diagnosis.to_json(proof=proof))
+    else:
+        _report(arguments, diagnosis, proofs)
+    return FAULT if arguments.fail_on and not diagnosis.healthy else FINE
+
+
+def _report(arguments: argparse.Namespace, diagnosis: Diagnosis, proofs: Any) -> None:
+    from gradcore.diagnosis import report
+
+    style = _style(sys.stdout, "example" if arguments.data else "image")
+    _write(style.finish(report.verdict(diagnosis, style)))
+    proof: Proof | None = None
+    for proof in proofs or ():
+        if len(proof.trials) <= 1:
+            _write(style.finish([*report.proof_lines(proof, style), "", *report.layer_table(diagnosis, style)]))
+        _status(f"training: {len(proof.trials)} of {proof.planned} changes")
+    _status("")
+    if not diagnosis.healthy:
+        if proof is None:
+            _write(style.finish(["", *report.layer_table(diagnosis, style)]))
+        table = report.what_if_table(diagnosis, proof, style)
+        _write(style.finish(["", *table] if table else []))
+    if arguments.ledger:
+        _write(style.finish(["", *str(diagnosis.ledger).split("\n")]))
+    elif not arguments.data:
+        line = f"  {style.dim('details')}  --ledger     {style.dim('on yours')}  gradcore diagnose data.csv --target y"
+        _write(style.finish(["", line]))
+
+
+def _subject(arguments: argparse.Namespace) -> tuple[Network, Data]:
+    """Read the data and build the network."""
+    from gradcore.datasets import load_digits, load_table
+    from gradcore.diagnosis.proof import Data, held_out
+    from gradcore.losses import resolve
+    from gradcore.network import mlp
+
+    outputs = 1
+    if arguments.data is None:
+        if arguments.target is not None:
+            raise ValueError("--target names a column of DATA; give the file as well")
+        data = Data(*load_digits())
+        outputs = 10
+    else:
+        table = load_table(arguments.data, arguments.target)
+        X, y = table.X, table.y
+        loss = resolve(arguments.loss, y, None)
+        if loss.classification:
+            # codes, so that a class which all falls into the held-out rows keeps its output
+            classes, y = np.unique(y, return_inverse=True)
+            y = y.astype(np.int64)
+            if len(classes) < 2:
+                raise ValueError(f"{arguments.data}: the target {table.target!r} is the same in every row")
+            outputs = 1 if loss.name == "binary_cross_entropy" else len(classes)
+        elif y.dtype.kind not in "if":
+            raise ValueError(f"{arguments.data}: the target {table.target!r} is no number; use --loss cross_entropy")
+        else:
+            y = y.astype(np.float64)
+        data = held_out(X, y, seed=arguments.seed) if arguments.epochs else Data(X, y, X[:0], y[:0])
+    sizes = [data.X.shape[1], *parse_sizes(arguments.layers), outputs]
+    net = mlp(
+        sizes, activation=arguments.activation, init=arguments.init, norm=arguments.norm, residual=arguments.residual,
+        dropout=arguments.dropout, seed=arguments.seed,
+    )  # fmt: skip
+    return net, data
+
+
+def parse_sizes(text: str) -> list[int]:
+    """Read hidden layers: ``64x20`` means 20 layers of 64 units, ``128,64,32`` three layers.
+
+    Examples
+    --------
+    >>> parse_sizes("128,64x2")
+    [128, 64, 64]
+    """
+    sizes: list[int] = []
+    for part in text.split(","):
+        width, _, count = part.strip().lower().replace("×", "x").partition("x")
+        if not width.isdecimal() or (count and not count.isdecimal()) or int(width) < 1 or (count and int(count) < 1):
+            raise ValueError(f"--layers {text!r}: write 64x20 for 20 layers of 64 units, or 128,64,32")
+        sizes += [int(width)] * int(count or 1)
+    return sizes
+
+
+# -- info ------------------------------------------------------------------------------------------------------------
+
+
+def _info(arguments: argparse.Namespace) -> int:
+    from gradcore import __version__, kernels
+    from gradcore.threads import cores
+
+    kernel = kernels.info()
+    facts: dict[str, Any] = {
+        "gradcore": __version__,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "platform": platform.platform(),
+        "instruction set": kernel["level"],
+        "built for": list(kernel["levels_built"]),
+        "supported here": list(kernel["levels_supported"]),
+        "compiler": kernel["compiler"],
+        "build": kernel["build"],
+        "stable ABI": kernel["stable_abi"],
+        "cores": cores(),
+        "threads": os.environ.get("GRADCORE_THREADS", "auto"),
+    }
+    if arguments.json:
+        _write(json.dumps(facts, indent=2))
+    else:
+        shown = {name: ", ".join(value) if isinstance(value, list) else value for name, value in facts.items()}
+        _write("\n".join(f"{name:<16} {value}" for name, value in shown.items()))
+    return FINE
+
+
+# -- the terminal ----------------------------------------------------------------------------------------------------
+
+
+def _style(stream: IO[str], example: str) -> Style:
+    from gradcore.diagnosis.report import BLOCKS, Style
+
+    try:
+        (BLOCKS + "✗✓–−×÷←").encode(stream.encoding or "ascii")
+        symbols = True
+    except (UnicodeEncodeError, LookupError):
+        symbols = False
+    colours = stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return Style(symbols=symbols, colours=colours, example=example)
+
+
+def _write(text: str) -> None:
+    encoding = sys.stdout.encoding or "ascii"
+    # names come from the user's file and may hold what the terminal cannot show
+    sys.stdout.write(text.encode(encoding, "replace").decode(encoding) + "\n")
+    sys.stdout.flush()
+
+
+def _status(text: str) -> None:
+    """Show a passing remark on a terminal; the next one, or an empty one, replaces it."""
+    if sys.stderr is not None and sys.stderr.isatty():
+        sys.stderr.write(f"\r\x1b[K{text}")
+        sys.stderr.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

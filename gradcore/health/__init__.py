@@ -1,0 +1,1 @@
+"""The books on gains and signals, what theory expects of them, and the rules that read them."""
