@@ -1,41 +1,62 @@
-"""gradcore: trains dense networks fast on the CPU and says where, and why, their gradients vanish or explode."""
+"""gradcore: trains dense networks fast on the CPU and says where, and why, their gradients vanish or explode.
 
-from gradcore import activations, callbacks, datasets, initializers, kernels, losses, optimizers
-from gradcore.clipping import clip_grad_norm_, clip_grad_value_, grad_norm
-from gradcore.errors import FaultError, GradcoreWarning
-from gradcore.gradients import check_gradients
-from gradcore.health.ledger import Probe
-from gradcore.layers import Activation, BatchNorm, Dense, Dropout, Residual
-from gradcore.network import Network, mlp
-from gradcore.softmax import softmax
-from gradcore.statistics import statistics
-from gradcore.threads import set_threads
+Nothing but NumPy and the kernels is imported before it is used; the types of the names below stand in
+``__init__.pyi``.
+"""
+
+from importlib import import_module
+from typing import Any
+
+from gradcore import kernels as kernels
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "Network",
-    "mlp",
-    "Dense",
-    "Activation",
-    "BatchNorm",
-    "Dropout",
-    "Residual",
-    "Probe",
-    "check_gradients",
-    "clip_grad_norm_",
-    "clip_grad_value_",
-    "grad_norm",
-    "softmax",
-    "statistics",
-    "activations",
-    "callbacks",
-    "datasets",
-    "initializers",
-    "kernels",
-    "losses",
-    "optimizers",
-    "set_threads",
-    "FaultError",
-    "GradcoreWarning",
-]
+# public name -> the module it comes from; a name that is its own module's is the module
+_HOME = {
+    "Activation": "layers",
+    "BatchNorm": "layers",
+    "Dense": "layers",
+    "Diagnosis": "diagnosis.diagnose",
+    "Dropout": "layers",
+    "FaultError": "errors",
+    "GradcoreWarning": "errors",
+    "History": "training.history",
+    "Network": "network",
+    "Probe": "health.ledger",
+    "Residual": "layers",
+    "Statistics": "array_statistics",
+    "Stepper": "stepper",
+    "activations": "activations",
+    "callbacks": "callbacks",
+    "check_gradients": "gradients",
+    "clip_grad_norm_": "clipping",
+    "clip_grad_value_": "clipping",
+    "datasets": "datasets",
+    "diagnose": "diagnosis.diagnose",
+    "grad_norm": "clipping",
+    "initializers": "initializers",
+    "losses": "losses",
+    "mlp": "network",
+    "optimizers": "optimizers",
+    "set_threads": "threads",
+    "softmax": "softmaxes",
+    "statistics": "array_statistics",
+    "theory": "health.theory",
+}
+
+__all__ = ["__version__", "kernels", *_HOME]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first asked for."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'gradcore' has no attribute {name!r}")
+    module = import_module(f"gradcore.{_HOME[name]}")
+    value = module if _HOME[name].rpartition(".")[2] == name and not hasattr(module, name) else getattr(module, name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """Public names, loaded or not."""
+    return sorted(__all__)

@@ -12,7 +12,7 @@ import os
 import platform
 import sys
 from collections.abc import Sequence
-from typing import IO, TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 import numpy as np
 
@@ -41,7 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         arguments = _parser().parse_args(argv)
         code: int = arguments.run(arguments)
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except BrokenPipeError:
         # what is still in the buffer would be tried again at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -90,11 +91,18 @@ def _parser() -> argparse.ArgumentParser:
     add("--norm", choices=("batch",), help="batch norm in every hidden layer")
     add("--residual", action="store_true", help="hidden layers in residual blocks")
     add("--dropout", type=float, default=0.0, metavar="RATE", help="after every hidden layer")
-    add("--optimizer", default="adam(0.001)", metavar="NAME", help="such as adam(0.001) or sgd(0.1,momentum=0.9)")
+    add(
+        "--optimizer",
+        default="adam(0.001)",
+        metavar="NAME",
+        help="such as adam(0.001) or sgd(0.1,momentum=0.9)",
+    )
     add("--loss", default="auto", metavar="NAME", help="auto, cross_entropy, binary_cross_entropy, mse")
     add("--steps", type=int, default=0, metavar="N", help="also watch N real training steps  (0)")
     add("--seeds", type=int, metavar="N", help="networks with different initial weights  (1)")
-    add("--epochs", type=int, metavar="N", help="train before and after the change, as a proof  (0: no proof)")
+    add(
+        "--epochs", type=int, metavar="N", help="train before and after the change, as a proof  (0: no proof)"
+    )
     add("--seed", type=int, default=0, metavar="N", help="of initial weights, rows and their order  (0)")
     add("--ledger", action="store_true", help="show the books of every op as well")
     add("--json", action="store_true", help="machine-readable, instead of the report")
@@ -127,8 +135,8 @@ def _diagnose(arguments: argparse.Namespace) -> int:
         proofs = prove(diagnosis, data, seeds=arguments.seeds, epochs=arguments.epochs, seed=arguments.seed)
     if arguments.json:
         proof: Proof | None = None
-        for proof in proofs or ():
-            pass
+        for grown in proofs or ():
+            proof = grown
         _write(diagnosis.to_json(proof=proof))
     else:
         _report(arguments, diagnosis, proofs)
@@ -143,7 +151,9 @@ def _report(arguments: argparse.Namespace, diagnosis: Diagnosis, proofs: Any) ->
     proof: Proof | None = None
     for proof in proofs or ():
         if len(proof.trials) <= 1:
-            _write(style.finish([*report.proof_lines(proof, style), "", *report.layer_table(diagnosis, style)]))
+            _write(
+                style.finish([*report.proof_lines(proof, style), "", *report.layer_table(diagnosis, style)])
+            )
         _status(f"training: {len(proof.trials)} of {proof.planned} changes")
     _status("")
     if not diagnosis.healthy:
@@ -153,7 +163,7 @@ def _report(arguments: argparse.Namespace, diagnosis: Diagnosis, proofs: Any) ->
         _write(style.finish(["", *table] if table else []))
     if arguments.ledger:
         _write(style.finish(["", *str(diagnosis.ledger).split("\n")]))
-    elif not arguments.data:
+    elif not arguments.data and not diagnosis.healthy:
         line = f"  {style.dim('details')}  --ledger     {style.dim('on yours')}  gradcore diagnose data.csv --target y"
         _write(style.finish(["", line]))
 
@@ -183,7 +193,9 @@ def _subject(arguments: argparse.Namespace) -> tuple[Network, Data]:
                 raise ValueError(f"{arguments.data}: the target {table.target!r} is the same in every row")
             outputs = 1 if loss.name == "binary_cross_entropy" else len(classes)
         elif y.dtype.kind not in "if":
-            raise ValueError(f"{arguments.data}: the target {table.target!r} is no number; use --loss cross_entropy")
+            raise ValueError(
+                f"{arguments.data}: the target {table.target!r} is no number; use --loss cross_entropy"
+            )
         else:
             y = y.astype(np.float64)
         data = held_out(X, y, seed=arguments.seed) if arguments.epochs else Data(X, y, X[:0], y[:0])
@@ -206,7 +218,12 @@ def parse_sizes(text: str) -> list[int]:
     sizes: list[int] = []
     for part in text.split(","):
         width, _, count = part.strip().lower().replace("×", "x").partition("x")
-        if not width.isdecimal() or (count and not count.isdecimal()) or int(width) < 1 or (count and int(count) < 1):
+        if (
+            not width.isdecimal()
+            or (count and not count.isdecimal())
+            or int(width) < 1
+            or (count and int(count) < 1)
+        ):
             raise ValueError(f"--layers {text!r}: write 64x20 for 20 layers of 64 units, or 128,64,32")
         sizes += [int(width)] * int(count or 1)
     return sizes
@@ -237,7 +254,9 @@ def _info(arguments: argparse.Namespace) -> int:
     if arguments.json:
         _write(json.dumps(facts, indent=2))
     else:
-        shown = {name: ", ".join(value) if isinstance(value, list) else value for name, value in facts.items()}
+        shown = {
+            name: ", ".join(value) if isinstance(value, list) else value for name, value in facts.items()
+        }
         _write("\n".join(f"{name:<16} {value}" for name, value in shown.items()))
     return FINE
 
@@ -245,19 +264,26 @@ def _info(arguments: argparse.Namespace) -> int:
 # -- the terminal ----------------------------------------------------------------------------------------------------
 
 
-def _style(stream: IO[str], example: str) -> Style:
-    from gradcore.diagnosis.report import BLOCKS, Style
+def _style(stream: TextIO | None, example: str) -> Style:
+    from gradcore.diagnosis.report import SYMBOLS, Style
 
     try:
-        (BLOCKS + "✗✓–−×÷←").encode(stream.encoding or "ascii")
+        SYMBOLS.encode(getattr(stream, "encoding", None) or "ascii")
         symbols = True
     except (UnicodeEncodeError, LookupError):
         symbols = False
-    colours = stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    colours = (
+        stream is not None
+        and stream.isatty()
+        and not os.environ.get("NO_COLOR")
+        and os.environ.get("TERM") != "dumb"
+    )
     return Style(symbols=symbols, colours=colours, example=example)
 
 
 def _write(text: str) -> None:
+    if sys.stdout is None:  # closed before we began
+        return
     encoding = sys.stdout.encoding or "ascii"
     # names come from the user's file and may hold what the terminal cannot show
     sys.stdout.write(text.encode(encoding, "replace").decode(encoding) + "\n")

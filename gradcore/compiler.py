@@ -15,7 +15,7 @@ from gradcore.layers import Activation, BatchNorm, Dense, Dropout, Layer, Residu
 from gradcore.plan import ParameterSlot, Plan
 
 ALIGNMENT = 16  # reals: 64 bytes in float32, so that no two parameters share a cache line
-SAVED_ROWS = 5  # of batch norm (types.pxd: Op.saved)
+SAVED_ROWS = 3  # of batch norm (types.pxd: Op.saved)
 
 
 def compile_layers(

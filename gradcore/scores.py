@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from gradcore import activations, losses
 from gradcore.losses import Loss
-from gradcore.softmax import softmax
+from gradcore.softmaxes import softmax
 from gradcore.training.targets import Targets
 
 Array = NDArray[Any]

@@ -9,7 +9,7 @@ from numpy.lib.stride_tricks import as_strided
 
 from gradcore import arrays
 from gradcore.activations import sigmoid, tanh_backward
-from gradcore.softmax import softmax
+from gradcore.softmaxes import softmax
 
 FUNCTIONS = {
     "sigmoid": sigmoid,

@@ -67,7 +67,7 @@ def test_the_process_stays_as_it_was(process, when):
 
 def test_import_loads_numpy_alone(process):
     # Cython keeps its types in a module of its own
-    assert [name for name in process["imported"] if not name.startswith("_cython")] == ["gradcore", "numpy"]
+    assert {name for name in process["imported"] if not name.startswith("_cython")} <= {"gradcore", "numpy"}
     assert process["heavy"] == []
 
 

@@ -62,7 +62,7 @@ def test_other_arguments_of_dense():
         Dense(3, use_bias=1)
     with pytest.raises(TypeError):
         Dense(3, "he_normal")  # only by name
-    with pytest.raises(TypeError, match="expected a name"):
+    with pytest.raises(TypeError, match="expected the name"):
         Dense(3, init=None)
 
 

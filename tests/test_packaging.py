@@ -1,5 +1,6 @@
 """The files around the package say what the package is."""
 
+import ast
 import inspect
 import os
 import re
@@ -85,3 +86,9 @@ def test_public_names_are_documented_with_an_example(name, value):
     assert documentation, f"gradcore.{name} has no docstring"
     if not shows_no_example(value):
         assert ">>> " in documentation, f"gradcore.{name} shows no example"
+
+
+def test_the_stub_of_the_package_names_what_the_package_names():
+    tree = ast.parse((ROOT / "gradcore" / "__init__.pyi").read_text())
+    imported = {alias.asname for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+    assert imported | {"__version__"} == set(gradcore.__all__)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from gradcore.diagnosis.observe import Batch
 from gradcore.layers import Activation, BatchNorm, Dense, Dropout, Layer, Residual
 from gradcore.optimizers import Optimizer
 
@@ -30,8 +31,10 @@ class Change:
     rate : float
         Factor on the learning rate.
     optimizer : Optimizer or None
-    standardise : bool
-        Bring every column of X to mean 0 and standard deviation 1.
+    linear_output : bool
+        Leave the output activation away: the losses take logits and values.
+    standardise, standardise_targets : bool
+        Bring every column of X, of y, to mean 0 and standard deviation 1.
     """
 
     activation: str | None = None
@@ -42,7 +45,9 @@ class Change:
     width: int = 1
     rate: float = 1.0
     optimizer: Optimizer | None = None
+    linear_output: bool = False
     standardise: bool = False
+    standardise_targets: bool = False
 
     @property
     def name(self) -> str:
@@ -64,8 +69,12 @@ class Change:
             parts.append(f"learning rate {'×' if self.rate > 1 else '÷'}{max(self.rate, 1 / self.rate):g}")
         if self.optimizer:
             parts.append(f"optimizer {self.optimizer.name}")
+        if self.linear_output:
+            parts.append("linear output")
         if self.standardise:
             parts.append("standardised inputs")
+        if self.standardise_targets:
+            parts.append("standardised targets")
         single = len(parts) == 1 and (self.activation or self.init)
         return parts[0] + " only" if single else " + ".join(parts)
 
@@ -75,7 +84,9 @@ class Change:
         named = {
             "initial_weights": self.init is not None,
             "activation": self.activation is not None,
+            "output_loss_pair": self.linear_output,
             "input_scale": self.standardise,
+            "target_scale": self.standardise_targets,
             "learning_rate": self.rate != 1,
             "optimizer": self.optimizer is not None,
             "narrow_layers": self.width != 1,
@@ -87,8 +98,18 @@ class Change:
     def rebuilds(self) -> bool:
         """Whether the network itself becomes another one."""
         return bool(
-            self.activation or self.init or self.norm or self.residual or self.depth != 1 or self.width != 1
+            self.activation
+            or self.init
+            or self.norm
+            or self.residual
+            or self.linear_output
+            or self.depth != 1
+            or self.width != 1
         )
+
+    def data(self, batch: Batch) -> Batch:
+        """Return the changed data."""
+        return batch.standardised(inputs=self.standardise, targets=self.standardise_targets)
 
     def layers(self, layers: tuple[Layer, ...], input_size: int) -> tuple[Layer, ...]:
         """Return the changed list of layers."""
@@ -107,7 +128,11 @@ class Change:
                 changed = (Residual(changed),)
             result += changed
             width = units
-        result += [self._dense(layer) if isinstance(layer, Dense) else self._inside(layer) for layer in output]
+        if self.linear_output:
+            output = tuple(layer for layer in output if not isinstance(layer, Activation))
+        result += [
+            self._dense(layer) if isinstance(layer, Dense) else self._inside(layer) for layer in output
+        ]
         return tuple(result)
 
     def _hidden(self, layer: Layer) -> Layer:
@@ -180,7 +205,10 @@ def dense_layers(layers: tuple[Layer, ...]) -> tuple[Dense, ...]:
 
 def has(layers: tuple[Layer, ...], kind: type[Layer]) -> bool:
     """Whether a kind of layer occurs anywhere."""
-    return any(isinstance(layer, kind) or (isinstance(layer, Residual) and has(layer.layers, kind)) for layer in layers)
+    return any(
+        isinstance(layer, kind) or (isinstance(layer, Residual) and has(layer.layers, kind))
+        for layer in layers
+    )
 
 
 def _with_norm(layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
@@ -222,4 +250,6 @@ def describe(layers: tuple[Layer, ...]) -> str | None:
 
 
 def _flat(layers: tuple[Layer, ...]) -> list[Layer]:
-    return [part for layer in layers for part in (_flat(layer.layers) if isinstance(layer, Residual) else [layer])]
+    return [
+        part for layer in layers for part in (_flat(layer.layers) if isinstance(layer, Residual) else [layer])
+    ]

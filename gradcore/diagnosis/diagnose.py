@@ -6,24 +6,23 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from gradcore.diagnosis.observe import Batch, count_dead, observe, watch
+from gradcore.diagnosis.examine import Reference, Setting, examine, reference
+from gradcore.diagnosis.observe import Batch, observe
 from gradcore.diagnosis.variants import Variants
 from gradcore.diagnosis.what_if import HEALTHY, Outcome, WhatIf, what_if
 from gradcore.errors import check_integer
 from gradcore.health.evidence import Books, Evidence, Trace
 from gradcore.health.faults import Fault
 from gradcore.health.ledger import Ledger
-from gradcore.health.rules import check
 from gradcore.network import Network
-from gradcore.optimizers import Optimizer
-from gradcore.optimizers import resolve as resolve_optimizer
+from gradcore.optimizers import Optimizer, resolve as resolve_optimizer
 from gradcore.streams import ORDER, check_seed, stream
 from gradcore.training.data import as_inputs, check_rows
 from gradcore.training.targets import encode
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
 SCHEMA = "gradcore-diagnosis"
 SCHEMA_VERSION = 1
 
-# Rows of the one batch when no batch size is given: the noise of the centred gradient falls with their root.
+# Rows of the one batch: the noise of the centred gradient falls with their root.
 ROWS = 128
 
 
@@ -162,7 +161,7 @@ def diagnose(
     steps : int
         0: this state and one batch.  k: also watch k real steps on a copy.
     batch_size : int, optional
-        Rows of the batch and of the steps; None: up to 128 for the batch and 32 for a step.
+        Rows of a real step; None means the default of ``fit``, 32.  (The one batch has up to 128 rows.)
     seeds : int
         1: the network as it is.  n: n copies with new initial weights, from the seeds net.seed, net.seed + 1, …
     seed : int
@@ -199,30 +198,30 @@ def diagnose(
     check_rows(inputs, targets.values)
     data = Batch(inputs, targets.values, targets.loss)
     order = stream(seed, ORDER, 0).permutation(len(data))
-    batch = data.rows(order[: min(len(data), batch_size or ROWS)])
+    batch = data.rows(order[: min(len(data), ROWS)])
 
-    settings = _Settings(data, batch, chosen, steps, batch_size or 32, seed)
+    setting = Setting(data, batch, chosen, steps, batch_size or 32, seed)
     found: dict[str, tuple[Fault, int]] = {}
-    shown: tuple[Variants, Evidence, bool] | None = None
+    shown: tuple[Variants, Reference, Evidence, bool] | None = None
     for i in range(seeds):
         variants = Variants(net.copy() if seeds == 1 else net.copy(seed=net.seed + i))
-        evidence, faults = _examine(variants, settings)
-        if shown is None or (faults and not shown[2]):
-            shown = (variants, evidence, bool(faults))
+        healthy = reference(variants.make(HEALTHY), setting)
+        evidence, faults = examine(variants.network, setting, healthy)
+        if shown is None or (faults and not shown[-1]):
+            shown = (variants, healthy, evidence, bool(faults))
         for fault in faults:
             kept, count = found.get(fault.kind, (fault, 0))
             found[fault.kind] = (kept, count + 1)
     assert shown is not None
-    variants, evidence, _ = shown
+    variants, healthy, evidence, _ = shown
     faults = sorted((replace(f, seeds=(k, seeds)) for f, k in found.values()), key=lambda fault: fault.rank)
     table, changed = WhatIf(), None
     if faults:
-        table = what_if(variants, batch, evidence, faults, seed)
+        table = what_if(variants, setting, healthy, evidence, faults)
         faults = [_explained(fault, table) for fault in faults]
         best = table.best(faults[0])
         if best is not None:
-            data = batch.standardised() if best.change.standardise else batch
-            changed = observe(variants.make(best.change), data, seed=seed)
+            changed = observe(variants.make(best.change), best.change.data(batch), seed=seed)
     return Diagnosis(
         faults=tuple(faults),
         ledger=evidence.books.ledger,
@@ -238,68 +237,17 @@ def diagnose(
     )
 
 
-@dataclass(frozen=True)
-class _Settings:
-    data: Batch
-    batch: Batch
-    optimizer: Optimizer
-    steps: int
-    batch_size: int
-    seed: int
-
-
-def _examine(variants: Variants, settings: _Settings) -> tuple[Evidence, list[Fault]]:
-    """Apply the rules to the network as it is and, where steps were asked for, to what they make of it."""
-    batch, seed = settings.batch, settings.seed
-    net, counterpart = variants.network, variants.make(HEALTHY)
-    evidence = Evidence(
-        books=observe(net, batch, seed=seed),
-        healthy=observe(counterpart, batch, seed=seed),
-        optimizer=settings.optimizer,
-        constant_loss=batch.constant_loss(),
-        weights=net.get_parameters,
-        dead_units=_counter(net, settings.data),
-    )
-    if not settings.steps:
-        return evidence, check(evidence)
-    trained = net.copy()
-    # a variant may share its weights; only a network of its own may be trained
-    rival = net.rebuilt(HEALTHY.layers(net.layers, net.input_size))
-    traces = [
-        watch(
-            copy, settings.data, settings.optimizer, steps=settings.steps, batch_size=settings.batch_size, seed=seed
-        )
-        for copy in (trained, rival)
-    ]
-    evidence = replace(evidence, trace=traces[0], healthy_trace=traces[1])
-    faults = {fault.kind: fault for fault in check(evidence)}
-    after = replace(
-        evidence, books=observe(trained, batch, seed=seed), weights=trained.get_parameters,
-        dead_units=_counter(trained, settings.data), trace=None, healthy_trace=None, _dead={},
-    )  # fmt: skip
-    for fault in check(after):
-        late = replace(fault, evidence={**fault.evidence, "after_steps": settings.steps})
-        faults.setdefault(fault.kind, late)
-    return evidence, sorted(faults.values(), key=lambda fault: fault.rank)
-
-
-def _counter(net: Network, data: Batch) -> Callable[[int], tuple[int, int]]:
-    return lambda op: count_dead(net, data, op)
-
-
 def _explained(fault: Fault, table: WhatIf) -> Fault:
-    """Add the causes that the alternatives reveal, and what to do."""
+    """Add the causes that the alternatives reveal, what to do, and what would not help."""
     causes = fault.causes or table.causes(fault)
-    best = table.best(fault)
-    if best is None:
-        cures = [outcome for outcome in table if outcome.trains and fault.kind not in outcome.faults]
-        best = min(cures, key=lambda outcome: outcome.distance) if cures else None
-    advice = best.name.removesuffix(" only") if best else ""
+    cures = table.cures(fault)
+    best = table.best(fault) or min(table.around(fault), key=lambda outcome: outcome.distance, default=None)
     useless = [o.name for o in table if not o.trains and len(o.change.causes) == 1]
+    others = [o.name for o in cures if len(o.change.causes) == len(causes) and o is not best]
     return replace(
         fault,
         causes=causes,
-        advice=advice,
+        advice=best.name.removesuffix(" only") if best else "",
         avoid=", ".join(useless),
-        evidence={**fault.evidence, "would_do_as_well": list(table.also(fault))},
+        evidence={**fault.evidence, "would_do_as_well": others},
     )

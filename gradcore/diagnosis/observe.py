@@ -35,14 +35,17 @@ class Batch:
 
     def rows(self, chosen: npt.NDArray[np.int64]) -> Batch:
         """Return some of the rows."""
-        return replace(self, X=np.ascontiguousarray(self.X[chosen]), targets=np.ascontiguousarray(self.targets[chosen]))
+        return replace(
+            self, X=np.ascontiguousarray(self.X[chosen]), targets=np.ascontiguousarray(self.targets[chosen])
+        )
 
-    def standardised(self) -> Batch:
-        """Return the batch with every column of X at mean 0 and standard deviation 1 (constant columns at 0)."""
-        X = self.X.astype(np.float64)
-        deviation = X.std(axis=0)
-        scaled = (X - X.mean(axis=0)) / np.where(deviation > 0, deviation, 1.0)
-        return replace(self, X=scaled.astype(self.X.dtype))
+    def standardised(self, *, inputs: bool = True, targets: bool = False) -> Batch:
+        """Return the batch with every column of X, of y, at mean 0 and standard deviation 1 (constant columns at 0)."""
+        return replace(
+            self,
+            X=_standardised(self.X) if inputs else self.X,
+            targets=_standardised(self.targets) if targets else self.targets,
+        )
 
     def constant_loss(self) -> float:
         """Return the loss of the best constant predictor on these rows."""
@@ -62,6 +65,14 @@ class Batch:
         return value * len(self) * per_row if self.loss.reduction == "sum" else value
 
 
+def _standardised(values: Array) -> Array:
+    exact = values.astype(np.float64)
+    deviation = exact.std(axis=0)
+    scaled: Array = (exact - exact.mean(axis=0)) / np.where(deviation > 0, deviation, 1.0)
+    scaled = scaled.astype(values.dtype)
+    return scaled
+
+
 def observe(net: Network, batch: Batch, *, level: str = "full", seed: int = 0) -> Books:
     """Run one batch forward and backward in training mode, dropout included, and return the books."""
     executor = net.executor(len(batch), loss=batch.loss)
@@ -70,7 +81,8 @@ def observe(net: Network, batch: Batch, *, level: str = "full", seed: int = 0) -
     ledger = Ledger(net.plan, executor.records, float(loss), level=level, rows=len(batch))
     usable = _centred_gradients(net, executor, len(batch))
     # Where the inputs of a layer differ by rounding only, so does what its gradient says about them.
-    usable[1:][ledger.layers().lost(net.dtype)[:-1]] = 0.0
+    if len(batch) > 1:
+        usable[1:][ledger.layers().lost(net.dtype)[:-1]] = 0.0
     return Books(ledger, usable)
 
 
@@ -79,13 +91,16 @@ def _centred_gradients(net: Network, executor: Any, rows: int) -> npt.NDArray[np
     plan = net.plan
     slots = {(slot.op, slot.kind): slot for slot in plan.parameter_names.values()}
     result = []
-    for op in np.flatnonzero(plan.table["kind"] == kernels.OP_KINDS["dense"]):
+    for op in map(int, np.flatnonzero(plan.table["kind"] == kernels.OP_KINDS["dense"])):
         weight, bias = slots[op, "weight"], slots.get((op, "bias"))
         gradient = kernels.untile(executor.gradients, weight.offset, weight.rows, weight.columns)
         slot, columns = int(plan.table["input"][op]), int(plan.table["columns_in"][op])
         inputs = kernels.untile_slot(executor.activations, slot, executor.capacity, rows, columns)
         with np.errstate(all="ignore"):
-            if bias is not None:
+            if rows == 1:
+                # one example differs from no other
+                result.append(_rms(gradient))
+            elif bias is not None:
                 shared = kernels.untile(executor.gradients, bias.offset, 1, bias.columns)
                 gradient = gradient - inputs.mean(axis=0, dtype=np.float64)[:, None] * shared
                 result.append(_rms(gradient))
@@ -99,7 +114,8 @@ def _centred_gradients(net: Network, executor: Any, rows: int) -> npt.NDArray[np
 
 def _rms(values: Array) -> float:
     flat = values.ravel()
-    square = float(np.vdot(flat, flat)) if flat.dtype == np.float64 else float(np.square(flat, dtype=np.float64).sum())
+    # not np.dot: for a sum this short, waking the threads of a BLAS takes longer than the sum
+    square = float(np.einsum("i,i->", flat, flat, dtype=np.float64))
     if not 0 < square < np.inf:
         # squares of what is below 1e-160 or above 1e150 leave the range
         largest = float(np.max(np.abs(flat), initial=0.0))
@@ -144,7 +160,9 @@ def count_dead(net: Network, data: Batch, op: int) -> tuple[int, int]:
 _NAMES = {code: name for name, code in kernels.ACTIVATION_CODES.items()}
 
 
-def watch(net: Network, data: Batch, optimizer: Optimizer, *, steps: int, batch_size: int, seed: int) -> Trace:
+def watch(
+    net: Network, data: Batch, optimizer: Optimizer, *, steps: int, batch_size: int, seed: int
+) -> Trace:
     """Train `net` (a copy: it changes) for some real steps and return their losses and gradient norms."""
     size = min(batch_size, len(data))
     per_epoch = max(1, len(data) // size)
@@ -160,7 +178,8 @@ def watch(net: Network, data: Batch, optimizer: Optimizer, *, steps: int, batch_
             wanted = min(per_epoch - at, steps - taken)
             done, status = executor.train(
                 order, at * size, (at + wanted) * size, size, mode=_TRAINING | kernels.MODES["update"], hyper=hyper,
-                seed=seed, step=taken - skipped + 1, losses=losses[taken : taken + wanted], norms=norms[taken : taken + wanted],
+                seed=seed, step=taken - skipped + 1, losses=losses[taken : taken + wanted],
+                norms=norms[taken : taken + wanted],
             )  # fmt: skip
             taken, at, skipped = taken + done, at + done, skipped + bool(status)
         epoch += 1

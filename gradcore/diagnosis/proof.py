@@ -61,8 +61,8 @@ class Trial:
         Training loss at the end, by seed.
     seconds : float
     trains : bool
-        Whether, in at least half of the seeds, the loss ended at least 20 % of the way from the constant predictor to the
-        best that any trial reached.
+        Whether, in at least half of the seeds, the loss ended at least 20 % of the way from the constant predictor
+        to the best that any trial reached.
     """
 
     name: str
@@ -95,7 +95,7 @@ class Proof:
     score: str
     epochs: int
     constant_loss: float
-    planned: int                       # trials there will be
+    planned: int  # trials there will be
 
     @property
     def changed(self) -> Trial | None:
@@ -127,7 +127,9 @@ def treatments(diagnosis: Diagnosis) -> list[Change]:
     rates = [o for o in outcomes if o.change.rate != 1 and o is not best]
     if best is None:
         return [o.change for o in [*outcomes[:2], *rates]]
-    second = next((o for o in outcomes if o.trains and o is not best and o.change.causes == best.change.causes), None)
+    second = next(
+        (o for o in outcomes if o.trains and o is not best and o.change.causes == best.change.causes), None
+    )
     if len(best.change.causes) > 1:
         activation = (second or best).change.activation
         parts = [
@@ -184,7 +186,7 @@ def _train(
     seed: int,
 ) -> Trial:  # fmt: skip
     net, optimizer = diagnosis.network, diagnosis.optimizer
-    X, X_test = data.X, data.X_test
+    X, y, X_test, y_test = data.X, data.y, data.X_test, data.y_test
     layers = net.layers
     if change is not None:
         layers = change.layers(net.layers, net.input_size) if change.rebuilds else layers
@@ -192,22 +194,28 @@ def _train(
         if change.rate != 1:
             optimizer = replace_rate(optimizer, optimizer.lr * change.rate)
         if change.standardise:
-            mean, deviation = X.mean(axis=0), X.std(axis=0)
-            deviation = np.where(deviation > 0, deviation, 1.0)
-            X, X_test = (X - mean) / deviation, (X_test - mean) / deviation
+            X, X_test = _scaled_alike(X, X_test)
+        if change.standardise_targets:
+            y, y_test = _scaled_alike(y, y_test)
     scores, losses, seconds = [], [], 0.0
     for k in range(seeds):
         fresh = type(net)(layers, input_size=net.input_size, dtype=net.dtype, seed=net.seed + k)
         history = fresh.fit(
-            X, data.y, loss=diagnosis.loss, optimizer=optimizer, epochs=epochs, batch_size=batch_size, seed=seed + k,
+            X, y, loss=diagnosis.loss, optimizer=optimizer, epochs=epochs, batch_size=batch_size, seed=seed + k,
             on_fault="ignore", progress=False,
         )  # fmt: skip
         seconds += history.seconds
-        losses.append(fresh.evaluate(X, data.y)["loss"])
-        result = fresh.evaluate(X_test, data.y_test)
+        losses.append(fresh.evaluate(X, y)["loss"])
+        result = fresh.evaluate(X_test, y_test)
         scores.append(result[score_name(fresh.loss)] if fresh.loss is not None else math.nan)
     name = "as it is" if change is None else change.name
     return Trial(name, change, gradient, tuple(scores), tuple(losses), seconds)
+
+
+def _scaled_alike(train: Array, test: Array) -> tuple[Array, Array]:
+    mean, deviation = train.mean(axis=0), train.std(axis=0)
+    deviation = np.where(deviation > 0, deviation, 1.0)
+    return (train - mean) / deviation, (test - mean) / deviation
 
 
 def _judged(
@@ -225,4 +233,6 @@ def _judged(
         return replace(trial, trains=2 * good >= len(trial.losses))
 
     others = tuple(judge(trials[change]) for change in wanted if change in trials)
-    return Proof(judge(trials[None]), others, advised, score_name(targets.loss), epochs, constant, len(wanted))
+    return Proof(
+        judge(trials[None]), others, advised, score_name(targets.loss), epochs, constant, len(wanted)
+    )

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gradcore.diagnosis.changes import Change, describe, hidden_activations
+from gradcore.diagnosis.changes import Change, dense_layers, describe, hidden_activations
 from gradcore.health.faults import Fault
+from gradcore.layers import Layer
 
 if TYPE_CHECKING:
     from gradcore.diagnosis.diagnose import Diagnosis
@@ -23,9 +25,11 @@ BLOCKS = "·▁▂▃▄▅▆▇█"
 BLOCK_DECADES = 16.0
 
 # One character for one, so that columns stay where they are; arrows and dots end a line.
-_ASCII = str.maketrans(
-    dict(zip("✗✓–−×÷·▁▂▃▄▅▆▇█", "x+--x/._,-=+*%#", strict=True)) | {"←": "<-", "→": "->", "…": "..."}
-)
+_ASCII = {
+    **dict(zip("✗✓–−×÷·▁▂▃▄▅▆▇█", "x+--x/._,-=+*%#", strict=True)),
+    "←": "<-", "→": "->", "…": "...",
+}  # fmt: skip
+SYMBOLS = "".join(_ASCII)
 
 _RED, _GREEN, _BOLD, _DIM, _RESET = "\x1b[31m", "\x1b[32m", "\x1b[1m", "\x1b[2m", "\x1b[0m"
 
@@ -41,7 +45,11 @@ class Style:
     def finish(self, lines: Iterable[str]) -> str:
         """Join lines, in ASCII where it must be."""
         text = "\n".join(lines)
-        return text if self.symbols else text.translate(_ASCII).encode("ascii", "replace").decode()
+        return (
+            text
+            if self.symbols
+            else text.translate(str.maketrans(_ASCII)).encode("ascii", "replace").decode()
+        )
 
     def _in(self, code: str, text: str) -> str:
         return f"{code}{text}{_RESET}" if self.colours else text
@@ -90,7 +98,9 @@ def verdict(diagnosis: Diagnosis, style: Style = PLAIN) -> list[str]:
     lines += _labelled("change", _change(diagnosis, style), style)
     for fault in others:
         where = _where(fault, diagnosis, style)
-        lines += _labelled("also", [f"{fault.title.lower()} ({_seeds(fault)}): {where[0].rstrip(';')}"], style)
+        lines += _labelled(
+            "also", [f"{fault.title.lower()} ({_seeds(fault)}): {where[0].rstrip(';')}"], style
+        )
     return lines
 
 
@@ -103,14 +113,17 @@ def _healthy(diagnosis: Diagnosis, style: Style) -> list[str]:
         head,
         f"  gradient, log10 end to end {_signed(diagnosis.ledger.end_to_end_log10)} over {len(layers)} layers;"
         f" {style.example} signal {signal} of the input's",
-        f"  loss {diagnosis.ledger.loss:.3g} on one batch; the best layer's usable gradient {diagnosis.books.usable.max():.1e}",
+        f"  loss {diagnosis.ledger.loss:.3g} on one batch;"
+        f" the best layer's usable gradient {diagnosis.books.usable.max():.1e}",
     ]
 
 
 def _headline(fault: Fault) -> str:
     k, n = fault.seeds
     if fault.severity == "fatal":
-        return "this network cannot learn" if 2 * k > n or n == 1 else "this network may be born unable to learn"
+        return (
+            "this network cannot learn" if 2 * k > n or n == 1 else "this network may be born unable to learn"
+        )
     return "this network learns badly"
 
 
@@ -122,11 +135,15 @@ def _seeds(fault: Fault) -> str:
 def _labelled(label: str, lines: Sequence[str], style: Style) -> list[str]:
     if not lines:
         return []
-    return [f"  {style.dim(f'{label:<7}')} {lines[0]}", *(" " * 10 + line for line in lines[1:])]
+    # lines with colours are ours and short enough
+    fitting = [part for line in lines for part in ([line] if "\x1b" in line else _wrapped(line))]
+    return [f"  {style.dim(f'{label:<7}')} {fitting[0]}", *(" " * 10 + line for line in fitting[1:])]
 
 
 def _where(fault: Fault, diagnosis: Diagnosis, style: Style) -> list[str]:
-    return _WHERE[fault.kind](fault, diagnosis, style) if fault.kind in _WHERE else [", ".join(fault.ops)]
+    lines = _WHERE[fault.kind](fault, diagnosis, style) if fault.kind in _WHERE else [", ".join(fault.ops)]
+    steps = fault.evidence.get("after_steps")
+    return [f"after {steps} steps:", *lines] if steps else lines
 
 
 def _where_vanishing(fault: Fault, diagnosis: Diagnosis, style: Style) -> list[str]:
@@ -135,7 +152,8 @@ def _where_vanishing(fault: Fault, diagnosis: Diagnosis, style: Style) -> list[s
     if len(starved) == count or not starved:
         lines = ["no layer receives an update that tells examples apart"]
     else:
-        lines = [f"layer{_plural(starved)} {_ranges(starved)} receive{'' if len(starved) > 1 else 's'} no usable update"]
+        verb = "receive" if len(starved) > 1 else "receives"
+        lines = [f"layer{_plural(starved)} {_ranges(starved)} {verb} no usable update"]
     if lost is not None:
         lines = [lines[0] + ";", f"from layer {lost} on all {style.example}s look the same"]
     return lines
@@ -153,8 +171,12 @@ def _where_exploding(fault: Fault, diagnosis: Diagnosis, style: Style) -> list[s
 def _where_overflow(fault: Fault, diagnosis: Diagnosis, style: Style) -> list[str]:
     evidence = fault.evidence
     what = {
-        "output": "output", "loss": "loss", "d_output": "delta", "d_input": "delta", "weight_gradient": "weight gradient",
-    }[evidence["what"]]  # fmt: skip
+        "output": "output",
+        "loss": "loss",
+        "d_output": "delta",
+        "d_input": "delta",
+        "weight_gradient": "weight gradient",
+    }[evidence["what"]]
     return [
         f"layer {evidence['layer']}, {evidence['pass']} pass: the {what} of {fault.ops[0]} leaves {evidence['dtype']}",
         f"(largest operand {evidence['largest_operand']:.1e}, largest {evidence['dtype']} {evidence['limit']:.1e})",
@@ -163,7 +185,8 @@ def _where_overflow(fault: Fault, diagnosis: Diagnosis, style: Style) -> list[st
 
 def _where_underflow(fault: Fault, diagnosis: Diagnosis, style: Style) -> list[str]:
     layers, evidence = fault.evidence["layers_underflowed"], fault.evidence
-    return [f"the deltas of layer{_plural(layers)} {_ranges(layers)} are below {evidence['limit']:.1e}, the smallest {evidence['dtype']}"]
+    where = f"layer{_plural(layers)} {_ranges(layers)}"
+    return [f"the deltas of {where} are below {evidence['limit']:.1e}, the smallest {evidence['dtype']}"]
 
 
 def _where_saturated(fault: Fault, diagnosis: Diagnosis, style: Style) -> list[str]:
@@ -182,13 +205,29 @@ def _where_dead(fault: Fault, diagnosis: Diagnosis, style: Style) -> list[str]:
         name = next(n for n, (d, u) in evidence["dead"].items() if d == u)
         units = evidence["dead"][name][1]
         below = "layer 1 receives" if layer == 1 else f"layers 1–{layer} receive"
-        return [f"all {units} units of {name} are off on every row of the data;", f"{below} no gradient at all"]
-    return [f"{dead} of {units} units of {name} are off on every row of the data ({evidence['largest_share']:.0%})"]
+        return [
+            f"all {units} units of {name} are off on every row of the data;",
+            f"{below} no gradient at all",
+        ]
+    return [
+        f"{dead} of {units} units of {name} are off on every row of the data ({evidence['largest_share']:.0%})"
+    ]
 
 
 def _where_symmetric(fault: Fault, diagnosis: Diagnosis, style: Style) -> list[str]:
     layers = fault.evidence["symmetric_layers"]
     return [f"all units of layer{_plural(layers)} {_ranges(layers)} are copies of each other, and stay so"]
+
+
+def _where_constant(fault: Fault, diagnosis: Diagnosis, style: Style) -> list[str]:
+    return [f"the output {fault.evidence['output']} passes no gradient at all: it does not fit its loss"]
+
+
+def _where_ratio(fault: Fault, diagnosis: Diagnosis, style: Style) -> list[str]:
+    layers, ratio = fault.evidence["large_layers"], fault.evidence["largest_ratio"]
+    return [
+        f"one step changes layer{_plural(layers)} {_ranges(layers)} by up to {_power(ratio)} times their own size"
+    ]
 
 
 def _where_loss_nan(fault: Fault, diagnosis: Diagnosis, style: Style) -> list[str]:
@@ -197,7 +236,8 @@ def _where_loss_nan(fault: Fault, diagnosis: Diagnosis, style: Style) -> list[st
 
 def _where_loss_diverging(fault: Fault, diagnosis: Diagnosis, style: Style) -> list[str]:
     e = fault.evidence
-    return [f"the loss grows from {e['first_loss']:.3g} to {e['last_loss']:.3g}; knowing nothing costs {e['constant_loss']:.3g}"]
+    grows = f"the loss grows from {e['first_loss']:.3g} to {e['last_loss']:.3g}"
+    return [f"{grows}; knowing nothing costs {e['constant_loss']:.3g}"]
 
 
 def _where_loss_oscillating(fault: Fault, diagnosis: Diagnosis, style: Style) -> list[str]:
@@ -221,6 +261,8 @@ _WHERE: dict[str, Callable[[Fault, Diagnosis, Style], list[str]]] = {
     "saturated_activations": _where_saturated,
     "dead_units": _where_dead,
     "symmetric_weights": _where_symmetric,
+    "constant_output": _where_constant,
+    "update_ratio_too_large": _where_ratio,
     "loss_nan": _where_loss_nan,
     "loss_diverging": _where_loss_diverging,
     "loss_oscillating": _where_loss_oscillating,
@@ -236,22 +278,30 @@ def _why(fault: Fault, diagnosis: Diagnosis) -> list[str]:
     if len(names) > 1:
         lines.append(f"{_NUMBERS[len(names)]} causes, and fixing only one is not enough")
     elif names:
-        lines.append(f"one cause: {names[0]}" if not diagnosis.what_if.also(fault) else f"first cause: {names[0]}")
+        lines.append(f"one cause: {names[0]}")
     else:
         lines.append("no change that was tried cures it")
     if fault.kind in ("vanishing_gradient", "exploding_gradient"):
         lines += _split_lines(fault, diagnosis)
     if fault.kind == "dead_units" and "narrow_layers" in fault.causes:
         lines.append(f"  the sum of 1/width is {fault.evidence['narrowness']:.1f}: some layer dies by chance")
-    around = [o.name for o in diagnosis.what_if if o.trains and not o.change.causes and fault.kind not in o.faults]
+    table, best = diagnosis.what_if, diagnosis.what_if.best(fault)
+    cures = [o for o in table.cures(fault) if len(o.change.causes) == len(names)]
+    same = [o.name.removesuffix(" only") for o in cures if o.change.causes == fault.causes and o is not best]
+    other = [o.name.removesuffix(" only") for o in cures if o.change.causes != fault.causes]
+    if fault.causes != table.causes(fault):
+        return lines
+    if len(names) == 1 and same:
+        lines.append(_fitting("as good as the change below: ", same))
+    if len(names) == 1 and other:
+        lines.append(_fitting("enough, too: ", other))
+    around = [outcome.name for outcome in table.around(fault)]
     if around and names:
         lines.append(f"{' or '.join(around)} would make up for {'it' if len(names) == 1 else 'them'}")
-    others = diagnosis.what_if.also(fault)
-    if others and len(names) == 1:
-        lines.append(_fitting("as good: ", [other.removesuffix(" only") for other in others]))
     if fault.kind == "vanishing_gradient" and fault.evidence["in_dead_zone"]:
         eps = fault.evidence["dead_zone"]
-        lines.append(f"{type(diagnosis.optimizer).__name__} cannot help: gradients there are below its eps {_short(eps)}")
+        name = type(diagnosis.optimizer).__name__
+        lines.append(f"{name} cannot help: gradients there are below its eps {_short(eps)}")
     return lines
 
 
@@ -260,12 +310,21 @@ def _split_lines(fault: Fault, diagnosis: Diagnosis) -> list[str]:
     chain = diagnosis.ledger.chain_counts()
     activations = {spec.partition("(")[0] for spec in hidden_activations(diagnosis.network.layers)}
     slope = f"{next(iter(activations))} slope" if len(activations) == 1 else "slopes"
-    names = {"dense": "initial weights", "activation": slope, "norm": "batch norm", "residual": "residual blocks"}
+    names = {
+        "dense": "initial weights",
+        "activation": slope,
+        "norm": "batch norm",
+        "residual": "residual blocks",
+    }
     lines = []
     for group, decades in fault.evidence["split"].items():
-        if group in names and math.isfinite(decades) and abs(decades) >= 0.5:
+        if group not in names or abs(decades) < 0.5:
+            continue
+        if math.isfinite(decades):
             factor = _factor(10 ** (decades / chain[group]))
             lines.append(f"  {names[group]:<16} ×{factor:<4} per layer {_signed(decades):>7} decades")
+        else:
+            lines.append(f"  {names[group]:<16} down to zero: no decades to add up")
     return lines
 
 
@@ -281,7 +340,9 @@ def change_lines(diagnosis: Diagnosis, change: Change, style: Style = PLAIN) -> 
     """Return the change as a diff."""
     net = diagnosis.network
     lines: list[tuple[str, str]] = []
-    if change.rebuilds:
+    if change.linear_output:
+        lines.append((f'output "{net.layers[-1].spec}"', "output linear: the loss takes logits or values"))  # type: ignore[union-attr]
+    elif change.rebuilds:
         before, after = describe(net.layers), describe(change.layers(net.layers, net.input_size))
         if change.width != 1 or change.depth != 1:
             old, new = _sizes(net.layers), _sizes(change.layers(net.layers, net.input_size))
@@ -295,6 +356,8 @@ def change_lines(diagnosis: Diagnosis, change: Change, style: Style = PLAIN) -> 
         lines.append((f"lr={old_rate:g}", f"lr={old_rate * change.rate:g}"))
     if change.optimizer:
         lines.append((f'optimizer="{diagnosis.optimizer.name}"', f'optimizer="{change.optimizer.name}"'))
+    if change.standardise_targets:
+        lines.append(("", "y = (y - y.mean()) / y.std()"))
     if change.standardise:
         lines.append(("", "X = (X - X.mean(axis=0)) / X.std(axis=0)"))
     result = []
@@ -315,10 +378,8 @@ def _aligned(before: str, after: str) -> tuple[str, str]:
     return before, after
 
 
-def _sizes(layers: Sequence[object]) -> str:
-    from gradcore.diagnosis.changes import dense_layers
-
-    units = [layer.units for layer in dense_layers(tuple(layers))[:-1]]  # type: ignore[arg-type]
+def _sizes(layers: tuple[Layer, ...]) -> str:
+    units = [layer.units for layer in dense_layers(layers)[:-1]]
     return f"{units[0]}x{len(units)}" if len(set(units)) == 1 else ",".join(map(str, units))
 
 
@@ -330,7 +391,9 @@ def proof_lines(proof: Proof, style: Style = PLAIN) -> list[str]:
     now, changed = proof.control, proof.changed
     text = f"test {proof.score}   now {_scores(now.scores)}"
     if changed is not None:
-        text += f"   changed {style.good(_scores(changed.scores)) if changed.trains else _scores(changed.scores)}"
+        text += (
+            f"   changed {style.good(_scores(changed.scores)) if changed.trains else _scores(changed.scores)}"
+        )
     return _labelled("proof", [text], style)
 
 
@@ -342,9 +405,11 @@ def layer_table(diagnosis: Diagnosis, style: Style = PLAIN) -> list[str]:
     header = "".join(f"{'out' if i == count - 1 else i + 1:>6}" for i in shown)
     with np.errstate(divide="ignore"):
         now = np.log10(layers.delta)
-        other = np.log10(changed.layers.delta) if changed is not None and len(changed.layers) == count else None
-    finite = [float(values[np.isfinite(values)].max()) for values in (now, other) if values is not None and np.isfinite(values).any()]
-    top = max(finite, default=0.0)
+        other = (
+            np.log10(changed.layers.delta) if changed is not None and len(changed.layers) == count else None
+        )
+    everything = now if other is None else np.concatenate([now, other])
+    top = float(everything[np.isfinite(everything)].max(initial=-math.inf))
     lost = layers.lost(diagnosis.ledger.dtype)
     signal = "".join(_cell(bool(lost[i]), float(layers.output_signal[i])) for i in shown)
     lines = [
@@ -365,21 +430,29 @@ def what_if_table(diagnosis: Diagnosis, proof: Proof | None = None, style: Style
         return []
     if proof is None:
         best = diagnosis.best
-        lines = [f"  {style.dim('what if'.ljust(25) + 'gradient'.rjust(9) + 'signal'.rjust(9) + '   verdict')}"]
+        lines = [
+            f"  {style.dim('what if'.ljust(25) + 'gradient'.rjust(9) + 'signal'.rjust(9) + '   verdict')}"
+        ]
         for outcome in diagnosis.what_if:
             mark = " ← best" if outcome is best else ""
             word = style.good("yes" + mark) if outcome.trains else "no"
-            lines.append(f"  {outcome.name:<25}{_signed(outcome.gradient):>9}{_signed(outcome.signal):>9}   {word}")
+            lines.append(
+                f"  {outcome.name:<25}{_signed(outcome.gradient):>9}{_signed(outcome.signal):>9}   {word}"
+            )
         return lines
     width = max(len(_scores(trial.scores)) for trial in proof.trials)
     count = len(proof.control.scores)
     seeds = f"{count} seed{'s' if count > 1 else ''}"
-    lines = [f"  {style.dim('what if'.ljust(25) + 'gradient'.rjust(9) + '   ' + seeds.ljust(width) + '   verdict')}"]
+    lines = [
+        f"  {style.dim('what if'.ljust(25) + 'gradient'.rjust(9) + '   ' + seeds.ljust(width) + '   verdict')}"
+    ]
     best_trial = proof.best
     for trial in proof.trials:
         mark = " ← best" if trial is best_trial else ""
         word = style.good("yes" + mark) if trial.trains else "no"
-        lines.append(f"  {trial.name:<25}{_signed(trial.gradient):>9}   {_scores(trial.scores):<{width}}   {word}")
+        lines.append(
+            f"  {trial.name:<25}{_signed(trial.gradient):>9}   {_scores(trial.scores):<{width}}   {word}"
+        )
     return lines
 
 
@@ -419,7 +492,9 @@ def _short(x: float) -> str:
 
 def _tiny(x: float) -> str:
     """At most five characters: 0.31, 5e-3."""
-    return f"{x:.2g}" if 0.01 <= abs(x) < 1000 or x == 0 else f"{x:.0e}".replace("e-0", "e-").replace("e+0", "e")
+    return (
+        f"{x:.2g}" if 0.01 <= abs(x) < 1000 or x == 0 else f"{x:.0e}".replace("e-0", "e-").replace("e+0", "e")
+    )
 
 
 def _factor(x: float) -> str:
@@ -428,7 +503,7 @@ def _factor(x: float) -> str:
 
 def _signed(x: float) -> str:
     if not math.isfinite(x):
-        return "none" if math.isnan(x) or x < 0 else "inf"
+        return "zero" if math.isnan(x) or x < 0 else "inf"
     return f"{x:.1f}".replace("-", "−")
 
 
@@ -463,6 +538,11 @@ def _ranges(numbers: Sequence[int]) -> str:
         else:
             parts.append([number])
     return ", ".join(f"{p[0]}–{p[-1]}" if len(p) > 1 else str(p[0]) for p in parts)
+
+
+def _wrapped(line: str) -> list[str]:
+    indent = " " * (len(line) - len(line.lstrip()))
+    return textwrap.wrap(line, WIDTH - 10, subsequent_indent=indent + "  ", break_on_hyphens=False) or [""]
 
 
 def _fitting(head: str, items: Sequence[str]) -> str:

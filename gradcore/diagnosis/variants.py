@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cached_property
 
 import numpy as np
 
@@ -31,12 +32,22 @@ class Variants:
         self._swaps = plain and len(self._hidden) > 0
         self._auto = any(layer.init == "auto" for layer in dense_layers(net.layers))
 
+    @cached_property
+    def fresh(self) -> bool:
+        """Whether the parameters are still those that the seed drew."""
+        drawn = Parameters(self.network.plan)
+        drawn.initialise(self.network.layers, self.network.seed)
+        return bool(np.array_equal(drawn.arena, self.network.parameters))
+
     def make(self, change: Change) -> Network:
         """Return the changed network; with the present weights where the change leaves them alone."""
         if not change.rebuilds:
             return self.network
-        moved = change.norm or change.residual or change.depth != 1 or change.width != 1
-        weights_follow = self._auto and change.init in (None, "auto")
+        moved = (
+            change.norm or change.residual or change.linear_output or change.depth != 1 or change.width != 1
+        )
+        # "auto" weights are drawn for the activation; weights that were set or trained since stay as they are
+        weights_follow = self._auto and (change.init == "auto" or (change.init is None and self.fresh))
         if moved and change == replace(change, activation=None, init=None, width=1):
             return self._moved(change)
         if moved or not self._swaps or (change.activation and weights_follow):
@@ -69,8 +80,10 @@ class Variants:
                 parameters.arena[slot.offset : slot.offset + size] = net.parameters[
                     source[kind].offset : source[kind].offset + size
                 ]
-        ones = {n: np.ones(s.shape, plan.dtype) for n, s in parameters.slots.items() if n.endswith(("gamma", "running_var"))}
-        parameters.write(ones)
+        ones = ("gamma", "running_var")
+        parameters.write(
+            {n: np.ones(s.shape, plan.dtype) for n, s in parameters.slots.items() if n.endswith(ones)}
+        )
         return _like(net, layers=layers, plan=plan, _parameters=parameters)
 
     def _with_weights(self, change: Change) -> Network:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,12 +16,11 @@ import numpy as np
 
 from gradcore import activations, initializers
 from gradcore.diagnosis.changes import Change, dense_layers, has, hidden_activations, split_groups
-from gradcore.diagnosis.observe import Batch, count_dead, observe
+from gradcore.diagnosis.examine import Reference, Setting, examine
 from gradcore.diagnosis.variants import Variants
 from gradcore.health.evidence import Books, Evidence
 from gradcore.health.faults import Fault
-from gradcore.health.rules import check
-from gradcore.layers import BatchNorm, Residual
+from gradcore.layers import Activation, BatchNorm, Residual
 from gradcore.network import Network
 from gradcore.optimizers import SGD, Adam
 
@@ -29,7 +28,7 @@ from gradcore.optimizers import SGD, Adam
 CANDIDATES = ("tanh", "relu", "selu")
 
 # Rows of the batch for alternatives: enough to see the signal, few enough to be quick.
-ROWS = 64
+ROWS = 32
 
 # tanh with Glorot's initial weights: what the healthy counterpart has instead.
 HEALTHY = Change(activation="tanh", init="glorot_normal")
@@ -65,7 +64,7 @@ class Outcome:
 
     @property
     def distance(self) -> float:
-        """Decades that gradient and signal together are away from passing unchanged; infinite when it would not train."""
+        """Decades by which gradient and signal miss passing unchanged, together; infinite when it would not train."""
         if not self.trains or not math.isfinite(self.gradient + self.signal):
             return math.inf
         return abs(self.gradient) + max(0.0, -self.signal)
@@ -97,30 +96,38 @@ class WhatIf:
 
     def causes(self, fault: Fault) -> tuple[str, ...]:
         """Return the smallest set of causes whose removal cures the fault; an empty tuple when nothing tried does."""
-        cures = self._cures(fault)
+        cures = self.cures(fault)
         return cures[0].change.causes if cures else ()
 
-    def also(self, fault: Fault) -> tuple[str, ...]:
-        """Name other changes that would do as well, no larger than the smallest set."""
-        cures, best = self._cures(fault), self.best(fault)
-        size = len(self.causes(fault))
-        return tuple(o.name for o in cures if len(o.change.causes) == size and o is not best)
-
     def best(self, fault: Fault) -> Outcome | None:
-        """Return, among the cures with the fewest causes, the one that passes gradient and signal on best."""
-        cures, size = self._cures(fault), len(self.causes(fault))
-        return min((o for o in cures if len(o.change.causes) == size), key=lambda o: o.distance, default=None)
+        """Return, among the cures that remove just these causes, the one that passes gradient and signal on best."""
+        same = [o for o in self.cures(fault) if o.change.causes == self.causes(fault)]
+        return min(same, key=lambda o: (round(o.distance, 9), abs(math.log10(o.change.rate))), default=None)
 
-    def _cures(self, fault: Fault) -> list[Outcome]:
-        """Outcomes without the fault, fewest causes first, then in the order in which a person would try them."""
+    def cures(self, fault: Fault) -> list[Outcome]:
+        """Return the outcomes without the fault: fewest causes first, then the likeliest for such a fault first."""
         cures = [o for o in self.outcomes if o.trains and fault.kind not in o.faults and o.change.causes]
-        # Units die by chance, and the fewer there are in a layer the sooner all of them do: width comes first there.
-        order = ("narrow_layers", *_ORDER) if fault.kind == "dead_units" else _ORDER
-        return sorted(cures, key=lambda o: (len(o.change.causes), order.index(o.change.causes[0])))
+        order = (*_LIKELIEST.get(fault.kind, ()), *_ORDER)
+        # of several rates the one nearest to the present
+        return sorted(
+            cures,
+            key=lambda o: (
+                len(o.change.causes),
+                order.index(o.change.causes[0]),
+                abs(math.log10(o.change.rate)),
+            ),
+        )
+
+    def around(self, fault: Fault) -> list[Outcome]:
+        """Return the outcomes that make up for the causes without removing any (batch norm, residual blocks)."""
+        return [o for o in self.outcomes if o.trains and fault.kind not in o.faults and not o.change.causes]
 
     def to_dict(self) -> dict[str, Any]:
         """Return all outcomes as plain numbers, strings and lists."""
-        return {"milliseconds": self.milliseconds, "outcomes": [outcome.to_dict() for outcome in self.outcomes]}
+        return {
+            "milliseconds": self.milliseconds,
+            "outcomes": [outcome.to_dict() for outcome in self.outcomes],
+        }
 
     def __str__(self) -> str:
         lines = [f"{'what if':<28}{'gradient':>10}{'signal':>9}   verdict"]
@@ -131,34 +138,56 @@ class WhatIf:
         return "\n".join(lines)
 
 
-_ORDER = ("initial_weights", "activation", "input_scale", "learning_rate", "optimizer", "narrow_layers", "depth")
+# Where several single changes would do, what a fault of this kind most often comes from is named first.
+_ORDER = (
+    "output_loss_pair", "initial_weights", "activation", "input_scale", "target_scale", "learning_rate", "optimizer",
+    "narrow_layers", "depth",
+)  # fmt: skip
+_GROWS = (
+    "exploding_gradient", "overflow", "loss_nan", "loss_diverging", "loss_oscillating", "update_ratio_too_large",
+)  # fmt: skip
+_STEP = ("learning_rate", "target_scale", "input_scale", "optimizer")
+_LIKELIEST = {
+    "dead_units": ("narrow_layers", "initial_weights", "learning_rate"),
+    "saturated_activations": ("input_scale",),
+    "update_ratio_too_large": _STEP,
+    "loss_nan": _STEP,
+    "loss_diverging": _STEP,
+    "loss_oscillating": _STEP,
+}
 
 
-def alternatives(net: Network, faults: Sequence[Fault], evidence: Evidence) -> list[Change]:
+def alternatives(variants: Variants, faults: Sequence[Fault], evidence: Evidence) -> list[Change]:
     """List the changes worth trying, the single ones first."""
-    layers = net.layers
+    layers = variants.network.layers
     current = {activations.resolve(spec)[0].name for spec in hidden_activations(layers)}
     inits = {layer.init for layer in dense_layers(layers)}
     others = [name for name in CANDIDATES if current != {name}] if current else []
-    grows = any(fault.kind in ("exploding_gradient", "overflow", "loss_nan", "loss_diverging") for fault in faults)
     singles = [Change(activation=name) for name in others]
     own = _matching(next(iter(current))) if len(current) == 1 else "auto"
-    # the uniform twin has the same variance: to change to it is to draw again
-    if not inits <= {own, own.replace("normal", "uniform"), "auto"}:
+    # The uniform twin has the same variance: to change to it would only be to draw again.
+    if not variants.fresh or not inits <= {own, own.replace("normal", "uniform"), "auto"}:
         singles.append(Change(init=own))
-    singles.append(Change(rate=0.1 if grows else 10.0))
+    if any(fault.kind in _GROWS or "after_steps" in fault.evidence for fault in faults):
+        rates = (0.1, 0.01, 0.001) if isinstance(evidence.optimizer, SGD) else (0.1,)
+        singles += [Change(rate=rate) for rate in rates]
+    else:
+        singles.append(Change(rate=10.0))
     if isinstance(evidence.optimizer, SGD):
         singles.append(Change(optimizer=Adam()))
+    if isinstance(layers[-1], Activation):
+        singles.append(Change(linear_output=True))
     singles.append(Change(standardise=True))
+    if evidence.regression:
+        singles.append(Change(standardise_targets=True))
     if not has(layers, BatchNorm):
         singles.append(Change(norm=True))
     if not has(layers, Residual):
         singles.append(Change(residual=True))
-    hidden = len(split_groups(layers)) - 1
     if evidence.books.spread > 0.5:
         # the widths alone scatter the gain by more than half a decade
         singles.append(Change(width=4))
-    if hidden > 2:
+    if len(split_groups(layers)) > 3:
         singles.append(Change(depth=0.5))
     pairs = [Change(activation=name, init=_matching(name)) for name in others] if inits != {"auto"} else []
     return singles + pairs
@@ -170,24 +199,16 @@ def _matching(activation: str) -> str:
     return name if "(" not in name else "auto"
 
 
-def what_if(variants: Variants, batch: Batch, evidence: Evidence, faults: Sequence[Fault], seed: int) -> WhatIf:
-    """Send one batch through every alternative and apply the rules to it."""
+def what_if(
+    variants: Variants, setting: Setting, healthy: Reference, evidence: Evidence, faults: Sequence[Fault]
+) -> WhatIf:
+    """Send one batch, and the real steps where they were asked for, through every alternative; apply the rules."""
     start = time.perf_counter()
-    few = batch.rows(np.arange(min(len(batch), ROWS)))
+    few = replace(setting, batch=setting.batch.rows(np.arange(min(len(setting.batch), ROWS))))
     origin = _relative_signal(evidence.books, first=True)
     outcomes = []
-    for change in alternatives(variants.network, faults, evidence):
-        data = few.standardised() if change.standardise else few
-        other = variants.make(change)
-        books = observe(other, data, seed=seed) if change.rebuilds or change.standardise else evidence.books
-        optimizer = change.optimizer or evidence.optimizer
-        if change.rate != 1:
-            optimizer = replace_rate(optimizer, optimizer.lr * change.rate)
-        changed = replace(
-            evidence, books=books, optimizer=optimizer, weights=other.get_parameters,
-            dead_units=_dead_counter(other, data), trace=None, healthy_trace=None, _dead={},
-        )  # fmt: skip
-        found = check(changed)
+    for change in alternatives(variants, faults, evidence):
+        books, found = _try(variants.make(change), change, few, healthy)
         outcomes.append(
             Outcome(
                 change,
@@ -200,8 +221,18 @@ def what_if(variants: Variants, batch: Batch, evidence: Evidence, faults: Sequen
     return WhatIf(tuple(outcomes), 1e3 * (time.perf_counter() - start))
 
 
-def _dead_counter(net: Network, data: Batch) -> Callable[[int], tuple[int, int]]:
-    return lambda op: count_dead(net, data, op)
+def _try(net: Network, change: Change, setting: Setting, healthy: Reference) -> tuple[Books, list[Fault]]:
+    optimizer = change.optimizer or setting.optimizer
+    if change.rate != 1:
+        optimizer = replace_rate(optimizer, optimizer.lr * change.rate)
+    changed = replace(setting, batch=change.data(setting.batch), optimizer=optimizer)
+    if setting.steps:
+        changed = replace(changed, data=change.data(setting.data))
+        if change.standardise_targets:
+            # another scale of losses: the counterpart's no longer compare
+            healthy = replace(healthy, trace=None)
+    evidence, found = examine(net, changed, healthy)
+    return evidence.books, found
 
 
 def replace_rate(optimizer: Any, lr: float) -> Any:

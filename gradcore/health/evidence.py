@@ -53,7 +53,9 @@ class Books:
         """Whether every output, delta and gradient is a number."""
         layers = self.layers
         return math.isfinite(self.ledger.loss) and bool(
-            np.isfinite(layers.delta).all() and np.isfinite(layers.gradient).all() and np.isfinite(layers.z_scale).all()
+            np.isfinite(layers.delta).all()
+            and np.isfinite(layers.gradient).all()
+            and np.isfinite(layers.z_scale).all()
         )
 
     @cached_property
@@ -94,10 +96,13 @@ class Trace:
     losses: Array
     norms: Array
     steps_per_epoch: int
-    skipped: int = 0                   # steps not applied because their gradient was not finite
+    skipped: int = 0  # steps not applied because their gradient was not finite
 
     def windows(self) -> tuple[Array, Array] | None:
-        """Return means and standard errors of the loss over 8 windows; None for fewer than 40 steps or losses that are not finite."""
+        """Return means and standard errors of the loss over 8 windows.
+
+        None for fewer than 40 steps and where a loss is not finite.
+        """
         if len(self.losses) < 40 or not np.isfinite(self.losses).all():
             return None
         parts = np.array_split(self.losses, 8)
@@ -131,6 +136,8 @@ class Evidence:
         Returns the parameters by name; called only by rules that need them.
     dead_units : callable
         From the index of an activation op: dead units over *all* the data, and units.
+    regression : bool
+        Whether the targets are numbers, which can have a scale.
     trace, healthy_trace : Trace or None
         Of the same real steps on copies of both, where steps were asked for.
     """
@@ -141,6 +148,7 @@ class Evidence:
     constant_loss: float
     weights: Callable[[], Mapping[str, npt.NDArray[np.floating]]]
     dead_units: Callable[[int], tuple[int, int]]
+    regression: bool = False
     trace: Trace | None = None
     healthy_trace: Trace | None = None
     _dead: dict[int, tuple[int, int]] = field(default_factory=dict, repr=False)
@@ -170,11 +178,13 @@ class Evidence:
         return np.where(weight > 0, self.step_size * books.usable / np.where(weight > 0, weight, 1.0), 0.0)
 
     def starved(self) -> npt.NDArray[np.bool_]:
-        """By layer: no usable update, because the dead zone swallows it or because it is a hundredth of a healthy one."""
+        """By layer: no usable update; the dead zone swallows it, or it is not a hundredth of a healthy one."""
         eps = self.dead_zone
         if eps is not None:
             return np.asarray(self.books.layers.gradient < eps)
-        return np.asarray(self.relative_update(self.books) < 0.01 * self.relative_update(self.healthy).max(initial=0.0))
+        return np.asarray(
+            self.relative_update(self.books) < 0.01 * self.relative_update(self.healthy).max(initial=0.0)
+        )
 
     def dead_at(self, op: int) -> tuple[int, int]:
         """Return how many units of an activation op are dead over all the data, and how many there are; kept."""

@@ -74,9 +74,9 @@ class Fault:
         return self.kind.replace("_", " ").upper()
 
     @property
-    def rank(self) -> tuple[int, int]:
-        """Sort key: the most severe first, then in the order of `KINDS`."""
-        return SEVERITIES.index(self.severity), KINDS.index(self.kind)
+    def rank(self) -> tuple[int, bool, int]:
+        """Sort key: the most severe first, what was there from the start before what steps made, then as in `KINDS`."""
+        return SEVERITIES.index(self.severity), "after_steps" in self.evidence, KINDS.index(self.kind)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fault as plain numbers, strings and lists."""

@@ -32,8 +32,9 @@ def _gauss_hermite() -> tuple[Array, Array]:
 
 def _function(activation: str) -> Callable[[Any], Any]:
     info, parameter = activations.resolve(activation)
-    function = getattr(activations, info.name)
-    return function if info.parameter_name is None else lambda z: function(z, **{info.parameter_name: parameter})
+    function: Callable[..., Any] = getattr(activations, info.name)
+    arguments = {} if info.parameter_name is None else {info.parameter_name: parameter}
+    return lambda z: function(z, **arguments)
 
 
 def _slope(activation: str) -> Callable[[Any], Any]:

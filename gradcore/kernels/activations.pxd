@@ -47,7 +47,7 @@ cdef inline vec sigmoid(vec z, real parameter, vec* slope) noexcept nogil:
     return vselect(vless(z, vsplat(0.0)), lower, upper)
 
 
-# f(z) = (exp(2z) - 1) / (exp(2z) + 1),  f'(z) = exp(-2|z|) (1 + |f(z)|)²
+# f(z) = (exp(2z) - 1) / (exp(2z) + 1),  f'(z) = 4 s (1 - s), s = exp(-2|z|) (1 + |f(z)|) / 2
 # On |z|: -d / (2 + d) with d = exp(-2|z|) - 1 neither overflows nor cancels.  d and 2 + d keep what their
 # rounding lost, and one Newton step, for which 1 / (2 + d) is known to be (1 - d / (2 + d)) / 2, restores it.
 cdef inline vec tanh(vec z, real parameter, vec* slope) noexcept nogil:
@@ -57,9 +57,11 @@ cdef inline vec tanh(vec z, real parameter, vec* slope) noexcept nogil:
     cdef vec divisor = two + d
     cdef vec divisor_low = ((two - divisor) + d) + d_low
     cdef vec a = d / divisor
+    cdef vec s
     a = vfma(d_low - a * divisor_low, half - half * a, a)
     if slope != NULL:
-        slope[0] = e * (one - a) * (one - a)
+        s = e * (half - half * a)
+        slope[0] = vsplat(4.0) * s * (one - s)
     return vcopysign(a, z)
 
 

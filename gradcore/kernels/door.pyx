@@ -628,6 +628,9 @@ cdef class Executor:
         self.threads = threads
         self.held = held
         table = np.ascontiguousarray(table)
+        self._check_table(table, len(parameters), 0 if state is None else len(state),
+                          0 if transposed is None else len(transposed), 0 if saved is None else len(saved),
+                          activation_columns, delta_columns, gradients is not None)
         self.activations = aligned_zeros(activation_columns * capacity, dtype)
         self.deltas = aligned_zeros(delta_columns * capacity, dtype)
         self.records = np.zeros(len(table) + 1, RECORD_DTYPE)
@@ -678,6 +681,38 @@ cdef class Executor:
     def __dealloc__(self):
         if self.team != NULL:
             self.engine.team_stop(self.team)
+
+    def _check_table(self, table, Py_ssize_t parameters, Py_ssize_t state, Py_ssize_t transposed, Py_ssize_t saved,
+                     Py_ssize_t activations, Py_ssize_t deltas, bint backward):
+        # Everything the engine will touch lies inside its arena: the last look before raw pointers.
+        def inside(what, start, size, room, needed=True):
+            if (start >= 0 or needed) and (start < 0 or start + size > room):
+                raise ValueError(f"table: op {i} needs {size} of {what} from {start}, but there are {room}")
+
+        tile = self.engine.tile
+        for i, op in enumerate(table):
+            kind = op["kind"]
+            width_in, width_out = (_panels(op[name], tile) * tile for name in ("columns_in", "columns_out"))
+            inside("activations", op["input"], width_in, activations)
+            inside("activations", op["output"], width_out, activations)
+            inside("deltas", op["d_input"], width_in, deltas)
+            inside("deltas", op["d_output"], width_out, deltas)
+            if kind == DENSE:
+                inside("parameters", op["weight"], int(op["columns_in"]) * width_out, parameters)
+                inside("parameters", op["bias"], width_out, parameters, needed=False)
+                if backward or transposed:
+                    inside("transposed weights", op["transposed"], int(op["columns_out"]) * width_in, transposed,
+                           needed=backward and op["d_input"] != 0)
+            elif kind == BATCH_NORM:
+                inside("parameters", op["weight"], width_out, parameters)
+                inside("parameters", op["bias"], width_out, parameters)
+                inside("state", op["state"], 2 * width_out, state)
+                inside("saved", op["saved"], 3 * width_out, saved)
+            if kind in (FORK, JOIN):
+                if not 0 <= op["partner"] < len(table) or table[op["partner"]]["partner"] != i:
+                    raise ValueError(f"table: op {i} has no partner")
+            elif kind not in (DENSE, ACTIVATION, BATCH_NORM, DROPOUT):
+                raise ValueError(f"table: op {i} is of unknown kind {kind}")
 
     cdef void* _optional(self, array, str name, Py_ssize_t size) except? NULL:
         if array is None or len(array) == 0:

@@ -29,8 +29,8 @@ cdef inline void philox_round(uint32_t* a, uint32_t* b, uint32_t* c, uint32_t* d
 
 cdef inline void philox(uint32_t* a, uint32_t* b, uint32_t* c, uint32_t* d, uint64_t seed) noexcept nogil:
     cdef uint32_t key0 = <uint32_t>seed, key1 = <uint32_t>(seed >> 32)
-    cdef int turn
-    for turn in range(10):
+    cdef int _
+    for _ in range(10):
         philox_round(a, b, c, d, key0, key1)
         key0 += <uint32_t>0x9E3779B9
         key1 += <uint32_t>0xBB67AE85

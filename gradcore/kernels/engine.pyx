@@ -236,7 +236,7 @@ cdef void dropout_op_forward(Program* p, index i, uint32_t step, index first, in
 
 
 cdef real* saved_row(const Program* p, const Op* op, index which) noexcept nogil:
-    # batch norm: 0 batch mean, 1 batch variance, 2 inverse deviation, 3 the mean in use
+    # batch norm: 0 batch mean, 1 batch variance, 2 inverse deviation
     return <real*>p.saved + op.saved + which * panels_of(op.columns_out) * TILE
 
 

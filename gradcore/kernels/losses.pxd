@@ -187,7 +187,7 @@ cdef inline void cross_entropy_rows(real* d_logits, double* row_losses, const re
     cdef real factor[ROW_BLOCK]
     cdef real own[ROW_BLOCK]
     cdef double sums[ROW_BLOCK]
-    cdef index block, row, rows, r, label, at
+    cdef index block, row, rows, r, label
     cdef real logit
     cdef real* d = NULL
     for block in range((last - first + ROW_BLOCK - 1) // ROW_BLOCK):

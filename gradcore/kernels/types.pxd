@@ -66,7 +66,7 @@ cdef struct Op:
     int64_t bias               # bias; beta; -1: none
     int64_t transposed         # the same weights transposed (rows = units), for the delta; -1: not needed
     int64_t state              # batch norm: running mean, then running variance
-    int64_t saved              # batch norm: batch mean, batch variance, 1/sqrt(variance + eps), two rows of scratch
+    int64_t saved              # batch norm: batch mean, batch variance, 1/sqrt(variance + eps)
     int64_t partner            # FORK: index of its JOIN; JOIN: of its FORK; else -1
     int64_t fused              # dense: 1 when the next op is an activation to be applied panel by panel
     double parameter           # activation's parameter; rate of dropout; scale of a join

@@ -53,7 +53,9 @@ def test_softmax(rng, dtype, rows):
 @pytest.mark.parametrize("size", ["zero", "one", "max", "-max", "subnormal"])
 def test_softmax_of_equal_entries_is_one_over_n(dtype, size):
     finfo = np.finfo(dtype)
-    value = {"zero": 0, "one": 1, "max": finfo.max, "-max": finfo.min, "subnormal": finfo.smallest_subnormal}[size]
+    value = {"zero": 0, "one": 1, "max": finfo.max, "-max": finfo.min, "subnormal": finfo.smallest_subnormal}[
+        size
+    ]
     for columns in [*widths(dtype), 1000]:
         got = softmax(np.full((3, columns), value, dtype))
         assert_array_equal(got, np.full((3, columns), dtype.type(1) / dtype.type(columns)))
@@ -98,7 +100,9 @@ def test_softmax_backward(rng, dtype):
         y, d_y = softmax(draw(rng, dtype, 11, columns)), draw(rng, dtype, 11, columns)
         exact = reference.softmax_backward(y.astype(np.longdouble), d_y, np.empty(y.shape, np.longdouble))
         got = kernels.softmax_backward(y, d_y, np.empty_like(y))
-        assert np.all(np.abs(got - exact) <= 3 * np.finfo(dtype).eps * y * np.abs(d_y).max(axis=1, keepdims=True))
+        assert np.all(
+            np.abs(got - exact) <= 3 * np.finfo(dtype).eps * y * np.abs(d_y).max(axis=1, keepdims=True)
+        )
         assert kernels.softmax_backward(y, d_y, d_y) is d_y
         assert_array_equal(d_y, got)
 
@@ -146,9 +150,13 @@ def test_cross_entropy_gradient_of_a_certain_label():
 
 def test_cross_entropy_at_infinity(dtype):
     inf, nan = np.inf, np.nan
-    x = np.array([[inf, 0, inf], [inf, 0, 1], [0, -inf, 0], [-inf, -inf, -inf], [0, nan, 1], [0, 1, 2]], dtype)
+    x = np.array(
+        [[inf, 0, inf], [inf, 0, 1], [0, -inf, 0], [-inf, -inf, -inf], [0, nan, 1], [0, 1, 2]], dtype
+    )
     losses, grad = run("cross_entropy", x, np.array([0, 1, 1, 1, 0, 2]))
-    assert_allclose(losses, [np.log(2), inf, inf, nan, nan, twin("cross_entropy", x[5:], [2])[0][0]], rtol=1e-6)
+    assert_allclose(
+        losses, [np.log(2), inf, inf, nan, nan, twin("cross_entropy", x[5:], [2])[0][0]], rtol=1e-6
+    )
     assert_array_equal(grad[:3], [[-0.5, 0, 0.5], [1, -1, 0], [0.5, -1, 0.5]])
     assert_array_equal(np.isnan(grad).any(axis=1), [0, 0, 0, 1, 1, 0])
 
@@ -164,7 +172,7 @@ def test_binary_cross_entropy(rng, dtype, scale):
         t[::2] = t[::2] > 0.5
         losses, grad = run("binary_cross_entropy", z, t, scale)
         exact, exact_grad = twin("binary_cross_entropy", z, t, scale)
-        assert_allclose(losses, exact, rtol=4 * eps, atol=1e-14)    # the twin subtracts z t from z
+        assert_allclose(losses, exact, rtol=4 * eps, atol=1e-14)  # the twin subtracts z t from z
         assert_allclose(grad, exact_grad, rtol=4 * eps, atol=2 * eps * scale)
 
 

@@ -41,7 +41,7 @@ def test_variance_beside_a_large_mean(rng, offset):
     x = offset + 1e-3 * rng.standard_normal((50, 5))
     mean, variance, _ = kernels.batch_norm_statistics(x, 1e-5)
     assert_allclose(mean, offset + (x - offset).mean(axis=0), rtol=3e-16)
-    assert_allclose(variance, (x - offset).var(axis=0), rtol=1e-13)    # x - offset is exact
+    assert_allclose(variance, (x - offset).var(axis=0), rtol=1e-13)  # x - offset is exact
 
 
 def test_float32_statistics_are_those_of_double(rng):
@@ -59,7 +59,9 @@ def test_constant_column(dtype, value, eps):
     assert_array_equal(mean, x[0])
     assert_array_equal(variance, [0, 0, 0])
     # without variance and eps there is nothing to divide by: beta, not NaN
-    assert_array_equal(kernels.batch_norm_forward(x, mean, inverse, one, 2 * one, np.empty_like(x)), np.full_like(x, 2))
+    assert_array_equal(
+        kernels.batch_norm_forward(x, mean, inverse, one, 2 * one, np.empty_like(x)), np.full_like(x, 2)
+    )
 
 
 def test_what_is_not_finite_stays_in_its_column(rng, dtype):
@@ -94,7 +96,9 @@ def test_backward(rng, dtype, batch_statistics):
         exact = backward(*wide, batch_statistics, reference)
         # few rows leave little of d_x: what rounding takes is measured by what it is the difference of
         size = np.abs(d_y).max(axis=0)
-        for g, e, of in zip(got, exact, (np.abs(gamma * inverse) * size, rows * size, rows * size), strict=True):
+        for g, e, of in zip(
+            got, exact, (np.abs(gamma * inverse) * size, rows * size, rows * size), strict=True
+        ):
             assert np.all(np.abs(g - e) <= 8 * np.finfo(dtype).eps * of)
         again = np.empty_like(gamma), np.empty_like(gamma)
         kernels.batch_norm_backward(d_y, x, mean, inverse, gamma, d_y, *again, batch_statistics)

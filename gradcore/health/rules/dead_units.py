@@ -18,10 +18,11 @@ RISK = 1e-6
 def rule(evidence: Evidence) -> Fault | None:
     """Fire when a whole layer is dead, or when far more units are than a fair coin would make.
 
-    With symmetric initial weights and zero biases a unit's pre-activation is as likely to be negative as positive.  In a
-    deep ReLU stack all examples come to point the same way, so that up to half of the units are dead at birth and the
-    network trains all the same (Lu et al., "Dying ReLU and initialization", 2019).  The bound is the number of tails that n
-    fair tosses exceed with a chance of 1e-6 over all layers.  A layer dead as a whole stops every gradient below it.
+    With symmetric initial weights and zero biases a unit's pre-activation is as likely to be negative as positive.
+    In a deep ReLU stack all examples come to point the same way, so that up to half of the units are dead at birth and
+    the network trains all the same (Lu et al., "Dying ReLU and initialization", 2019).  The bound is the number of
+    tails that n fair tosses exceed with a chance of 1e-6 over all layers.  A layer dead as a whole stops every gradient
+    below it.
     """
     if evidence.learned:
         return None

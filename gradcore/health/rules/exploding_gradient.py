@@ -18,8 +18,8 @@ def rule(evidence: Evidence) -> Fault | None:
     activations (`gradcore.health.theory.gain_variance`); four standard deviations of both networks are allowed.
 
     Overshoot: a plain step of rate lr changes the loss, to first order, by lr ‖g‖²; more than the whole loss cannot
-    be meant (Polyak 1963).  Adam moves every weight by about lr whatever the gradient; outputs then move by lr times the
-    excess gain relative to where a healthy network's would, and past one whole unit the delta itself has changed.
+    be meant (Polyak 1963).  Adam moves every weight by about lr whatever the gradient; outputs then move by lr times
+    the excess gain relative to where a healthy network's would, and past a whole unit the delta itself has changed.
     """
     books, healthy = evidence.books, evidence.healthy
     if not books.finite or not healthy.finite or evidence.learned:

@@ -7,7 +7,7 @@ from gradcore.health.faults import Fault
 
 
 def rule(evidence: Evidence) -> Fault | None:
-    """Fire when the loss ends above its start by more than the batches' noise, above the constant predictor's, and rising.
+    """Fire when the loss ends rising, above its start by more than noise, and above the constant predictor's.
 
     The constant predictor is the natural zero of the scale: a network that does worse has learned something wrong.  A
     bump at the start is not enough: the last window must still lie above the one in the middle.

@@ -9,7 +9,7 @@ from gradcore.health.faults import Fault
 
 
 def rule(evidence: Evidence) -> Fault | None:
-    """Fire when the windowed loss climbs back by a fifth of the constant predictor's loss, and noise does not explain it.
+    """Fire when the loss climbs back by a fifth of the constant predictor's, and noise does not explain it.
 
     A fifth is the bar of the word *trains*: a swing of that size undoes what counts as training.  Averages over windows
     take the mini-batch noise out; what is left of it, four standard errors, is allowed.  The first quarter is let off:

@@ -21,7 +21,9 @@ def rule(evidence: Evidence) -> Fault | None:
         return None
     constant = evidence.constant_loss
     (means, errors), last, reference = ours, ours[0][-1], theirs[0][-1]
-    if not (reference < 0.8 * constant and last > 0.95 * constant - SIGMAS * errors[-1] and last > 0.8 * constant):
+    if not (
+        reference < 0.8 * constant and last > 0.95 * constant - SIGMAS * errors[-1] and last > 0.8 * constant
+    ):
         return None
     if last > means[0] + SIGMAS * errors.max():
         return None

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from gradcore import kernels
 from gradcore.health.evidence import Evidence
 from gradcore.health.faults import Fault
@@ -12,15 +10,14 @@ from gradcore.health.faults import Fault
 def rule(evidence: Evidence) -> Fault | None:
     """Fire when all units of a hidden layer have the same incoming *and* the same outgoing weights.
 
-    Such units compute the same and receive the same gradient for ever: the layer is one unit wide (Goodfellow,
-    Bengio & Courville, "Deep Learning", section 8.4).  Either set alone breaks the symmetry: a zero output layer trains on,
-    and so does dropout, which treats the copies differently.
+    Such units compute the same and receive the same gradient for ever: the layer is one unit wide (Goodfellow, Bengio &
+    Courville, "Deep Learning", section 8.4).  Either set alone breaks the symmetry: a zero output layer trains on.  So
+    does dropout, which treats the copies differently.
     """
     ledger = evidence.books.ledger
     table, dense = ledger.plan.table, evidence.books.layers.op
     if (table["kind"] == kernels.OP_KINDS["dropout"]).any():
         return None
-    # Copies of one unit have one delta: weight gradients of rank one.  The weights decide; look only where they are few.
     weights = evidence.weights()
     names = {slot.op: name for name, slot in ledger.plan.parameter_names.items() if slot.kind == "weight"}
     matrices = [weights[names[int(op)]] for op in dense]

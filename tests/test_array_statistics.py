@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, strategies as st
 from hypothesis.extra import numpy as hnp
 
-from gradcore.statistics import Statistics, statistics
+from gradcore.array_statistics import Statistics, statistics
 
 every_dtype = pytest.mark.parametrize("dtype", ["f2", "f4", "f8"])
 

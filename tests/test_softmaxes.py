@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, strategies as st
 from hypothesis.extra import numpy as hnp
 
-from gradcore.softmax import softmax
+from gradcore.softmaxes import softmax
 
 INF, NAN = np.inf, np.nan
 every_dtype = pytest.mark.parametrize("dtype", ["f4", "f8"])

@@ -1,0 +1,270 @@
+"""Every rule fires on its sickness and is silent on what only looks like it."""
+
+import numpy as np
+import pytest
+
+from gradcore import Dense, Dropout, Network, kernels, mlp
+from gradcore.datasets import load_digits
+from gradcore.diagnosis.diagnose import diagnose
+from gradcore.health import rules
+from gradcore.health.rules.dead_units import fair_coin_bound
+
+DIGITS = load_digits()
+X, Y = DIGITS.X_train[:600], DIGITS.y_train[:600]
+
+
+def kinds(net, X=X, y=Y, **arguments):
+    return [fault.kind for fault in diagnose(net, X, y, **arguments).faults]
+
+
+def deep(depth, activation="relu", width=64, **arguments):
+    return mlp([64, *depth * [width], 10], activation=activation, seed=0, **arguments)
+
+
+def test_every_rule_has_a_reason():
+    assert len(rules.all_rules()) >= 12
+    for rule in rules.all_rules():
+        assert len(rule.__doc__.split()) > 15, rule.__module__
+
+
+# -- silent on healthy networks
+
+
+@pytest.mark.parametrize("activation", ["tanh", "relu", "selu"])
+@pytest.mark.parametrize(("width", "depth"), [(32, 2), (32, 12), (64, 6), (128, 12), (256, 4)])
+def test_silent_on_healthy_networks(activation, width, depth):
+    for seed in range(3):
+        assert kinds(mlp([64, *depth * [width], 10], activation=activation, seed=seed), seed=seed) == []
+
+
+@pytest.mark.parametrize("activation", ["gelu", "elu", "leaky_relu"])
+def test_silent_on_other_activations(activation):
+    assert kinds(deep(12, activation)) == []
+
+
+@pytest.mark.parametrize("arguments", [{"norm": "batch"}, {"residual": True}, {"dropout": 0.3}], ids=str)
+def test_silent_on_healthy_blocks(arguments):
+    assert kinds(deep(8, **arguments)) == []
+
+
+def test_silent_on_he_relu_30_deep():
+    for seed in range(5):
+        assert kinds(mlp([64, *30 * [64], 10], seed=seed)) == []
+
+
+def test_silent_on_zeros_by_design():
+    net = deep(3)
+    net.set_parameters({"6.weight": np.zeros((10, 64))})
+    assert kinds(net, steps=60) == []
+
+
+def test_silent_on_one_class():
+    assert kinds(deep(3), X[Y == 3], Y[Y == 3]) == []
+
+
+def test_silent_on_a_trained_network():
+    net = deep(3)
+    net.fit(X, Y, epochs=40, seed=0, progress=False)
+    assert kinds(net, steps=60) == []
+
+
+def test_silent_on_one_row_and_tiny_data():
+    assert kinds(deep(2), X[:1], Y[:1]) == []
+    assert kinds(deep(2), X[:3], Y[:3], steps=50, batch_size=1) == []
+
+
+def test_silent_on_slow_but_healthy_training():
+    assert kinds(deep(3), optimizer="adam(1e-5)", steps=60) == []
+    assert kinds(deep(3), optimizer="sgd(0.01, momentum=0.9)", steps=60) == []
+
+
+# -- the sicknesses
+
+
+def test_vanishing_in_a_sigmoid_stack():
+    diagnosis = diagnose(deep(30, "sigmoid"), X, Y)
+    fault = diagnosis.faults[0]
+    assert fault.kind == "vanishing_gradient"
+    assert fault.causes == ("activation",)
+    assert fault.ops[0] == "dense 1"
+    assert fault.evidence["ratio"] > 1e6
+    assert fault.evidence["largest_usable_gradient"] < fault.evidence["bound"]
+
+
+def test_vanishing_in_both_dtypes_and_with_plain_steps():
+    assert kinds(deep(30, "sigmoid", dtype="float64"))[0] == "vanishing_gradient"
+    assert kinds(deep(8, "sigmoid"), optimizer="sgd(0.1)")[0] == "vanishing_gradient"
+    assert kinds(deep(3, "sigmoid"), optimizer="adam(0.001)") == []
+
+
+def test_vanishing_from_tiny_weights_although_weight_gradients_are_level():
+    diagnosis = diagnose(deep(12, "relu", init="normal(0.01)"), X, Y)
+    assert diagnosis.faults[0].kind == "vanishing_gradient"
+    assert diagnosis.faults[0].causes == ("initial_weights",)
+    gradient = np.log10(diagnosis.books.layers.gradient)
+    assert abs(gradient[0] - gradient[-2]) < 2
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd(0.01)"])
+def test_exploding_from_weights_ten_times_too_large(optimizer):
+    net = deep(10)
+    net.set_parameters({n: 10 * v for n, v in net.get_parameters().items() if n.endswith("weight")})
+    diagnosis = diagnose(net, X, Y, optimizer=optimizer)
+    assert diagnosis.faults[0].kind == "exploding_gradient"
+    assert diagnosis.faults[0].causes == ("initial_weights",)
+
+
+def test_overflow_is_located_at_its_birth():
+    net = deep(10, "exponential", init="he_normal")
+    fault = diagnose(net, X, Y).faults[0]
+    assert fault.kind == "overflow"
+    assert fault.causes == ("activation",)
+    records = net.ledger(X, Y).records["output"]
+    first = next(i for i in range(len(net.plan.names)) if records["infs"][i] or records["nans"][i])
+    assert fault.ops == (net.plan.names[first],)
+
+
+def test_overflow_in_the_backward_pass():
+    layers = [Dense(8, init="normal(1e14)"), "tanh", *(Dense(2, init="normal(1e14)") for _ in range(3))]
+    net = Network(layers, input_size=64, seed=0)
+    fault = diagnose(net, 1e-30 * X, Y % 2).faults[0]
+    assert (fault.kind, fault.evidence["pass"]) == ("overflow", "backward")
+
+
+def test_underflow_of_deltas():
+    faults = {fault.kind: fault for fault in diagnose(deep(40, "sigmoid", init="normal(0.01)"), X, Y).faults}
+    assert set(faults) == {"vanishing_gradient", "underflow"}
+    assert faults["underflow"].ops[0] == "dense 1"
+
+
+def test_saturated_by_unscaled_inputs():
+    fault = diagnose(deep(3, "tanh"), 255 * X, Y).faults[0]
+    assert fault.kind == "saturated_activations"
+    assert fault.causes == ("input_scale",)
+    assert fault.severity == "serious"
+    assert fault.ops[0] == "tanh 1"
+
+
+def test_dead_layer_and_dead_units():
+    net = deep(2)
+    net.set_parameters({"0.bias": np.full(64, -100.0)})
+    fault = diagnose(net, X, Y).faults[0]
+    assert (fault.kind, fault.severity, fault.causes) == ("dead_units", "fatal", ("initial_weights",))
+    assert fault.evidence["largest_share"] == 1
+    bias = np.zeros(64)
+    bias[:60] = -100
+    net.set_parameters({"0.bias": bias})
+    fault = diagnose(net, X, Y).faults[0]
+    assert (fault.kind, fault.severity) == ("dead_units", "serious")
+    assert fault.evidence["dead"]["relu 1"][0] >= 60
+
+
+def test_dead_units_are_counted_over_all_the_data():
+    # a unit that only one of 600 rows wakes is not dead, though every usual batch says so
+    data = np.zeros((600, 64), np.float32)
+    data[:, 1] = np.linspace(-1, 1, 600)
+    data[599, 0] = 1.0
+    weights = np.zeros((8, 64))
+    weights[:, 0] = np.arange(1, 9)
+    weights[:, 1] = 1e-4
+    net = Network([Dense(8, bias_init="constant(-0.5)"), "relu", Dense(2)], input_size=64, seed=0)
+    net.set_parameters({"0.weight": weights})
+    assert "dead_units" not in kinds(net, data, np.arange(600) % 2)
+
+
+def test_a_seed_dependent_fault_is_counted():
+    fault = diagnose(mlp([2, *15 * [5], 2], init="he_uniform", seed=0), X[:, 20:22], Y % 2, seeds=12).faults[0]
+    assert fault.kind == "dead_units"
+    assert 0 < fault.seeds[0] < fault.seeds[1] == 12
+    assert fault.causes == ("narrow_layers",)
+
+
+def test_fair_coin():
+    assert fair_coin_bound(5, 1e-6) == 5
+    assert 0.75 < fair_coin_bound(64, 1e-6) / 64 < 0.85
+    assert fair_coin_bound(100, 1e-6) <= fair_coin_bound(1000, 1e-6) / 5
+    assert fair_coin_bound(999, 1e-6) == pytest.approx(fair_coin_bound(1001, 1e-6), abs=3)
+
+
+def test_symmetric_weights():
+    assert "symmetric_weights" in kinds(deep(2, init="constant(0.01)"))
+    broken_by_one_side = Network([Dense(8, init="constant(0.1)"), "tanh", Dense(10)], input_size=64, seed=0)
+    assert "symmetric_weights" not in kinds(broken_by_one_side)
+    broken_by_dropout = Network(
+        [Dense(8, init="constant(0.1)"), "tanh", Dropout(0.5), Dense(10, init="constant(0.1)")], input_size=64, seed=0
+    )
+    assert "symmetric_weights" not in kinds(broken_by_dropout)
+
+
+def test_softmax_over_one_unit():
+    net = Network([Dense(4), "sigmoid", Dense(1), "softmax"], input_size=64, seed=0)
+    fault = diagnose(net, X, (Y > 4).astype(float), loss="mse").faults[0]
+    assert (fault.kind, fault.causes) == ("constant_output", ("output_loss_pair",))
+    assert fault.advice == "linear output"
+
+
+def test_step_too_large_for_unscaled_targets():
+    x = np.arange(0, 5, 0.1)[:, None]
+    diagnosis = diagnose(mlp([1, 50, 30, 1], seed=0), x, 5 * x[:, 0] ** 2, optimizer="sgd(0.1)")
+    assert diagnosis.faults[0].kind == "update_ratio_too_large"
+    assert diagnosis.faults[0].causes == ("learning_rate",)
+
+
+# -- the signs in the loss
+
+
+def test_loss_nan():
+    faults = diagnose(deep(4, init="normal(0.5)"), X, Y, optimizer="sgd(1e30)", steps=20).faults
+    assert "loss_nan" in [fault.kind for fault in faults]
+
+
+def test_loss_diverging():
+    # the rate just above 2 / largest curvature, where the loss grows a little with every step
+    inputs = np.column_stack([X, np.ones(len(X))]).astype(float)
+    curvature = 2 * np.linalg.eigvalsh(inputs.T @ inputs / len(X)).max()
+    found = kinds(
+        Network([Dense(1)], input_size=64, seed=0), X, Y / 10, optimizer=f"sgd({2.05 / curvature})", steps=80, batch_size=600
+    )
+    assert "loss_diverging" in found
+
+
+def test_loss_stalled_large_and_unchanging():
+    found = diagnose(deep(20, "sigmoid", init="normal(0.01)"), X, Y, steps=150).faults
+    assert "loss_stalled" in [fault.kind for fault in found]
+    assert found[0].kind == "vanishing_gradient"
+
+
+def test_loss_signs_from_curves():
+    evidence = pytest.importorskip("gradcore.health.evidence")
+    from dataclasses import dataclass
+
+    from gradcore.health.rules import loss_diverging, loss_oscillating, loss_stalled
+
+    @dataclass
+    class Curve:
+        trace: object
+        healthy_trace: object = None
+        constant_loss: float = 2.3
+
+    def trace(losses):
+        return evidence.Trace(np.asarray(losses, float), np.ones(len(losses)), 10)
+
+    rng = np.random.default_rng(0)
+    t = np.arange(400)
+    noise = 0.1 * rng.normal(size=400)
+    learning = trace(2.3 * np.exp(-t / 100) + noise)
+    swings = trace(1.2 + np.sin(t / 30) + noise)
+    stuck, rising = trace(2.3 + 0.02 * noise), trace(2.3 + t / 100 + noise)
+    converged = trace(0.01 + 0.001 * noise)
+    assert loss_oscillating.rule(Curve(swings)).kind == "loss_oscillating"
+    assert loss_diverging.rule(Curve(rising)).kind == "loss_diverging"
+    assert loss_stalled.rule(Curve(stuck, learning)).kind == "loss_stalled"
+    for rule in (loss_oscillating.rule, loss_diverging.rule, loss_stalled.rule):
+        for curve in (learning, converged):
+            assert rule(Curve(curve, learning)) is None
+    assert loss_stalled.rule(Curve(stuck, stuck)) is None, "too few steps to tell"
+    assert loss_oscillating.rule(Curve(trace(3 * rng.random(30)))) is None, "too short"
+
+
+def test_codes_used_by_rules_exist():
+    assert {"dense", "activation", "batch_norm", "dropout", "fork", "join"} == set(kernels.OP_KINDS)

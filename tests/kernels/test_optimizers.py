@@ -1,0 +1,151 @@
+"""Optimizer steps and clipping against their twins in longer precision, and where float32 would lose the gradient."""
+
+import math
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+from gradcore import kernels
+from gradcore.kernels import reference
+
+SIZES = [1, 7, 64, 255, 256, 257, 1000]
+SGD = {"optimizer": kernels.OPTIMIZER_CODES["sgd"], "lr": 0.05}
+ADAM = {"optimizer": kernels.OPTIMIZER_CODES["adam"], "lr": 0.01, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8}
+RULES = {
+    "sgd": SGD,
+    "decay": {**SGD, "weight_decay": 0.1},
+    "momentum": {**SGD, "momentum": 0.9},
+    "nesterov": {**SGD, "momentum": 0.9, "nesterov": 1.0, "weight_decay": 0.1},
+    "adam": ADAM,
+    "adam with decay": {**ADAM, "weight_decay": 0.1},
+    "adamw": {**ADAM, "optimizer": kernels.OPTIMIZER_CODES["adamw"], "weight_decay": 0.1},
+}
+CLIPS = {"none": ({}, 1.0), "norm": ({}, 0.37), "value": ({"clip_value": 0.5}, 1.0)}
+
+every_rule = pytest.mark.parametrize("rule", RULES)
+
+
+def step(module, rule, arrays, t, scale=1.0, measure=True):
+    """Step number `t` on (p, g, first slot, second slot)."""
+    p, g, m, v = arrays
+    if rule["optimizer"] == SGD["optimizer"]:
+        return module.sgd_update(p, g, m if rule.get("momentum") else None, rule, scale, measure)
+    corrections = 1 - rule["beta1"] ** t, 1 - rule["beta2"] ** t
+    return module.adam_update(p, g, m, v, rule, scale, *corrections, measure)
+
+
+@every_rule
+@pytest.mark.parametrize("clip", CLIPS)
+def test_steps(rng, dtype, rule, clip):
+    bounds, scale = CLIPS[clip]
+    hyper = {**RULES[rule], **bounds}
+    eps = np.finfo(dtype).eps
+    for n in SIZES:
+        arrays = [rng.standard_normal(n).astype(dtype), None, np.zeros(n, dtype), np.zeros(n, dtype)]
+        exact = [a if a is None else a.astype(np.longdouble) for a in arrays]
+        for t in range(1, 5):
+            arrays[1] = rng.standard_normal(n).astype(dtype)
+            exact[1] = arrays[1].astype(np.longdouble)
+            before = arrays[0].copy()
+            changed = step(kernels, hyper, arrays, t, scale)
+            step(reference, hyper, exact, t, scale)
+            assert changed == pytest.approx(
+                math.fsum((arrays[0].astype("f8") - before) ** 2), rel=4 * float(eps)
+            )
+        for got, want in zip((arrays[0], *arrays[2:]), (exact[0], *exact[2:]), strict=True):
+            assert_allclose(got, want, rtol=16 * eps, atol=16 * eps)
+
+
+@every_rule
+def test_measuring_changes_nothing(rng, dtype, rule):
+    arrays = [rng.standard_normal(300).astype(dtype) for _ in range(3)] + [rng.random(300).astype(dtype)]
+    copies = [a.copy() for a in arrays]
+    assert step(kernels, RULES[rule], arrays, 3, measure=True) > 0
+    assert step(kernels, RULES[rule], copies, 3, measure=False) == 0
+    for a, b in zip(arrays, copies, strict=True):
+        assert_array_equal(a, b)
+
+
+@every_rule
+def test_a_slice_is_updated_like_the_whole(rng, dtype, rule):
+    # threads share the parameters out in slices
+    whole = [rng.standard_normal(600).astype(dtype) for _ in range(3)] + [rng.random(600).astype(dtype)]
+    parts = [a.copy() for a in whole]
+    step(kernels, RULES[rule], whole, 2)
+    for part in (slice(0, 33), slice(33, 300), slice(300, 600)):
+        step(kernels, RULES[rule], [a[part] for a in parts], 2)
+    for a, b in zip(whole, parts, strict=True):
+        assert_array_equal(a, b)
+
+
+@every_rule
+def test_torch(rule):
+    torch = pytest.importorskip("torch")
+    hyper = RULES[rule]
+    rng = np.random.default_rng(0)
+    arrays = [rng.standard_normal(50), None, np.zeros(50), np.zeros(50)]
+    parameter = torch.tensor(arrays[0].copy(), requires_grad=True)
+    decay = hyper.get("weight_decay", 0.0)
+    if hyper["optimizer"] == SGD["optimizer"]:
+        momentum, nesterov = hyper.get("momentum", 0.0), bool(hyper.get("nesterov"))
+        peer = torch.optim.SGD([parameter], 0.05, momentum=momentum, nesterov=nesterov, weight_decay=decay)
+    else:
+        kind = torch.optim.AdamW if rule == "adamw" else torch.optim.Adam
+        peer = kind([parameter], 0.01, weight_decay=decay)
+    for t in range(1, 30):
+        arrays[1] = rng.standard_normal(50)
+        parameter.grad = torch.tensor(arrays[1])
+        peer.step()
+        step(kernels, hyper, arrays, t)
+    assert_allclose(arrays[0], parameter.detach().numpy(), rtol=1e-12, atol=1e-13)
+
+
+def test_gradients_far_apart_survive_clipping_by_norm():
+    # the norm of these is 1e38, so the factor is too small for float32
+    p, g = np.zeros(3, "f4"), np.array([1e38, 1e30, 0], "f4")
+    kernels.sgd_update(p, g, None, {**SGD, "lr": 1.0}, 1e-3 / 1e38, False)
+    assert_allclose(p, [-1e-3, -1e-11, 0], rtol=1e-6)
+    kernels.scale_by(g, 1e-3 / 1e38)
+    assert_allclose(g, [1e-3, 1e-11, 0], rtol=1e-6)
+
+
+def test_a_non_finite_gradient_is_not_clipped_away(dtype):
+    g = np.array([np.nan, np.inf, -np.inf, 3], dtype)
+    kernels.clip_by_value(g, 2.0)
+    assert_array_equal(g, [np.nan, 2, -2, 2])
+    p = np.zeros(4, dtype)
+    kernels.sgd_update(
+        p, np.array([np.nan, 1, -5, 5], dtype), None, {**SGD, "lr": 1.0, "clip_value": 2.0}, 1.0, False
+    )
+    assert_array_equal(p, [np.nan, -1, 2, -2])
+
+
+@pytest.mark.parametrize("factor", [0.0, 1.0, -0.3, 1e-45, 1e30, 1e-300])
+def test_scale_by_rounds_once(rng, dtype, factor):
+    x = (10.0 ** rng.uniform(-30, 30, 999) * rng.choice([-1, 1], 999)).astype(dtype)
+    with np.errstate(over="ignore", under="ignore"):
+        want = (x.astype(np.float64) * factor).astype(dtype)
+    kernels.scale_by(x, factor)
+    assert_array_equal(x, want)
+
+
+@pytest.mark.parametrize("bound", [0.0, 0.7, np.inf])
+def test_clip_by_value(rng, dtype, bound):
+    for n in SIZES:
+        x = rng.standard_normal(n).astype(dtype)
+        want = x.copy()
+        reference.clip_by_value(want, bound)
+        kernels.clip_by_value(x, bound)
+        assert_array_equal(x, want)
+
+
+def test_adam_ignores_the_scale_of_the_gradient_until_eps(dtype):
+    steps = {}
+    for size in (1e15, 1.0, 1e-5, 1e-12):
+        p, m, v = np.zeros((3, 20), dtype)
+        step(kernels, ADAM, [p, np.full(20, size, dtype), m, v], 1)
+        steps[size] = -p[0]
+    assert_allclose([steps[1e15], steps[1.0]], 0.01, rtol=1e-6)
+    assert steps[1e-5] == pytest.approx(0.01, rel=2e-3)
+    assert steps[1e-12] < 2e-6  # the dead zone
