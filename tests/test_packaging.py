@@ -90,5 +90,7 @@ def test_public_names_are_documented_with_an_example(name, value):
 
 def test_the_stub_of_the_package_names_what_the_package_names():
     tree = ast.parse((ROOT / "gradcore" / "__init__.pyi").read_text())
-    imported = {alias.asname for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+    imported = {
+        alias.asname for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names
+    }
     assert imported | {"__version__"} == set(gradcore.__all__)

@@ -25,7 +25,7 @@ BLOCKS = "·▁▂▃▄▅▆▇█"
 BLOCK_DECADES = 16.0
 
 # One character for one, so that columns stay where they are; arrows and dots end a line.
-_ASCII = {
+_ASCII: dict[str, str | int | None] = {
     **dict(zip("✗✓–−×÷·▁▂▃▄▅▆▇█", "x+--x/._,-=+*%#", strict=True)),
     "←": "<-", "→": "->", "…": "...",
 }  # fmt: skip
@@ -111,8 +111,8 @@ def _healthy(diagnosis: Diagnosis, style: Style) -> list[str]:
     signal = _ratio(layers.output_signal[-2 if len(layers) > 1 else -1], layers.input_signal[0])
     return [
         head,
-        f"  gradient, log10 end to end {_signed(diagnosis.ledger.end_to_end_log10)} over {len(layers)} layers;"
-        f" {style.example} signal {signal} of the input's",
+        f"  gradient end to end, log10: {_signed(diagnosis.ledger.end_to_end_log10)};"
+        f" {style.example} signal, input to last layer: ×{signal}",
         f"  loss {diagnosis.ledger.loss:.3g} on one batch;"
         f" the best layer's usable gradient {diagnosis.books.usable.max():.1e}",
     ]

@@ -266,7 +266,9 @@ cdef void batch_norm_op_forward(Program* p, const Op* op, int member, int size, 
 
 cdef void batch_norm_op_backward(Program* p, const Op* op, int member, int size, index rows) noexcept nogil:
     cdef index panels = panels_of(op.columns_out), panel, at, used
-    cdef const real* mean = saved_row(p, op, 0) if p.mode & BATCH_STATISTICS else <const real*>p.state + op.state
+    cdef const real* mean = <const real*>p.state + op.state
+    if p.mode & BATCH_STATISTICS:
+        mean = saved_row(p, op, 0)
     for panel in range(share(panels, member, size), share(panels, member + 1, size)):
         at = panel * p.capacity * TILE
         batch_norm_backward_panel(

@@ -101,7 +101,32 @@ SIMD vec vfirst(vec v, int n) {
     return r;
 }
 /* double lanes: for float the low and high half, for double the vector itself and zeros */
-#if REAL_IS_SINGLE
+#if REAL_IS_SINGLE && (defined(__clang__) || __GNUC__ >= 12)
+/* by way of one vector of twice the size: GCC takes the conversion of half a register apart */
+typedef double wide_pair __attribute__((vector_size(2 * GRADCORE_VECTOR_BYTES)));
+#if GRADCORE_VECTOR_BYTES == 16
+#define FIRST_HALF 0, 1
+#define SECOND_HALF 2, 3
+#elif GRADCORE_VECTOR_BYTES == 32
+#define FIRST_HALF 0, 1, 2, 3
+#define SECOND_HALF 4, 5, 6, 7
+#else
+#define FIRST_HALF 0, 1, 2, 3, 4, 5, 6, 7
+#define SECOND_HALF 8, 9, 10, 11, 12, 13, 14, 15
+#endif
+SIMD wide vwide_low(vec v) {
+    wide_pair p = __builtin_convertvector(v, wide_pair);
+    return __builtin_shufflevector(p, p, FIRST_HALF);
+}
+SIMD wide vwide_high(vec v) {
+    wide_pair p = __builtin_convertvector(v, wide_pair);
+    return __builtin_shufflevector(p, p, SECOND_HALF);
+}
+SIMD vec vnarrow(wide low, wide high) {
+    wide_pair p = __builtin_shufflevector(low, high, FIRST_HALF, SECOND_HALF);
+    return __builtin_convertvector(p, vec);
+}
+#elif REAL_IS_SINGLE
 SIMD wide vwide_low(vec v) { half_float h; memcpy(&h, &v, sizeof h); return __builtin_convertvector(h, wide); }
 SIMD wide vwide_high(vec v) { half_float h; memcpy(&h, (const char *)&v + sizeof h, sizeof h); return __builtin_convertvector(h, wide); }
 SIMD vec vnarrow(wide low, wide high) {

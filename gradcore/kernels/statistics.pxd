@@ -1,325 +1,387 @@
-# What one pass over a matrix finds (struct Fold), panel by panel, and the sums that clipping and optimizers need.
+# Sums, norms, and what one pass over a matrix finds (types.pxd: Fold).
 #
-# The fast pass keeps squares in the matrix's own precision for a block of rows and goes on in double.  Where that could
-# overflow or underflow nevertheless, and in the full ledger, the sums are taken again: float32 in double lanes, float64 (and what is
-# not finite) one by one, on multiples of a power of two, so that no square leaves the range.
+# Sums are in double; those of float32 then neither overflow nor underflow.  Squares of float64 may, and where a sum
+# of them left the safe range it is taken again over elements multiplied by a power of two, which changes no digit.
 #
-# signal² = mean over all elements of (x - mean of the column)², from deviations d from the first row:
-# sum d² - (sum d)² / rows, which keeps its digits where all rows are nearly equal (Chan, Golub and LeVeque, 1983).
-from libc.math cimport INFINITY, NAN, fabs, frexp, isfinite, ldexp, sqrt
+# signal² = mean over all elements of (x - mean of its column)², from the differences d to the first row:
+# sum d² - (sum d)² / rows keeps its digits however close the rows are (Chan, Golub and LeVeque, Am. Stat. 37, 1983).
+from libc.math cimport INFINITY, NAN, fabs, isfinite, ldexp, sqrt
+from libc.stdint cimport int64_t
 
 from .simd cimport (
-    LANES, REAL_IS_SINGLE, TILE, mask, real, vabs, vbits, vec, vequal, vfma, vlargest, vless, vload, vmax, vmin, vreal, vselect, vsmallest,
-    vsplat, vsum, vwide_high, vwide_low, wide, wlane, wsplat, wsum, wzero,
+    LANES, REAL_IS_SINGLE, TILE, mask, mnot, msplat, real, vabs, vec, vequal, vlargest, vless, vload, vmax, vmin,
+    vselect, vsmallest, vsplat, vwide_high, vwide_low, wide, word, wsplat, wsum, wzero,
 )
 from .types cimport Fold, index
 
 cdef enum:
-    FOLD_BLOCK = 32            # rows summed in the matrix's precision
-    SUM_BLOCK = 8192           # elements summed before the sum joins the total: rounding grows with blocks, not elements
+    BLOCK = 32      # registers summed before their sum joins the total: rounding does not grow with the length
 
 
-cdef struct FoldPart:          # one panel; sums are of multiples of 2^exponent
-    int exponent
-    double squares
-    double spread              # sum of squared deviations from the columns' means
-    double max_abs
-    double min_abs
-    double zeros
-    double subnormals
-    double infs
-    double nans
+# ------------------------------------------------------------------ lanes
 
 
-# ------------------------------------------------------------------ sums in double
-
-
+# The lanes of a vector as doubles, halves added
 cdef inline wide widen(vec v) noexcept nogil:
-    # The lanes of v added up in pairs, in double.
     return vwide_low(v) + vwide_high(v) if REAL_IS_SINGLE else vwide_low(v)
 
 
+# The same of a product, which is exact for float32
 cdef inline wide widen_product(vec a, vec b) noexcept nogil:
-    return (vwide_low(a) * vwide_low(b) + vwide_high(a) * vwide_high(b) if REAL_IS_SINGLE
-            else vwide_low(a) * vwide_low(b))
+    if REAL_IS_SINGLE:
+        return vwide_low(a) * vwide_low(b) + vwide_high(a) * vwide_high(b)
+    return vwide_low(a) * vwide_low(b)
 
 
-cdef inline double sum_squares(const real* x, index n, double* max_abs, double* min_abs) noexcept nogil:
-    # NaN and infinity show in the sum; the extremes leave NaN out.  min_abs: smallest magnitude that is not zero, infinity
-    # when there is none; NULL where nobody asks, which costs half the time.
-    cdef wide even = wzero(), odd = wzero()
-    cdef vec zero = vsplat(0), infinity = vsplat(<real>INFINITY), a, b, top = zero, bottom = infinity
-    cdef index i = 0, block
-    cdef double total = 0.0, peak, least
-    while i + 2 * LANES <= n:
-        block = i + SUM_BLOCK if i + SUM_BLOCK < n else n
+# Of a vector of counts
+cdef inline double count_lanes(mask counts) noexcept nogil:
+    cdef double total = 0.0
+    cdef int i
+    for i in range(LANES):
+        total += (<word*>&counts)[i]
+    return total
+
+
+# total + value; what rounding loses joins `lost` (Knuth, TAOCP 2, 4.2.2, theorem B)
+cdef inline wide add_exactly(wide total, wide value, wide* lost) noexcept nogil:
+    cdef wide whole = total + value
+    cdef wide added = whole - total
+    lost[0] = lost[0] + ((total - (whole - added)) + (value - added))
+    return whole
+
+
+# Where the sum is not finite what it lost is NaN
+cdef inline double join(wide total, wide lost) noexcept nogil:
+    cdef double whole = wsum(total)
+    return whole + wsum(lost) if isfinite(whole) else whole
+
+
+# ------------------------------------------------------------------ flat arrays
+
+
+# Sum of (factor x)²: NaN and infinity show in it; the extremes of abs(x) leave NaN out.  min_abs: the smallest that
+# is not zero, infinity where there is none; NULL: not asked for, which saves a third of the time.
+cdef inline double scaled_squares(const real* x, index n, double* max_abs, double* min_abs, real factor) noexcept nogil:
+    cdef wide total = wzero(), lost = wzero(), even, odd
+    cdef vec a, b, f = vsplat(factor), zero = vsplat(0), infinite = vsplat(<real>INFINITY)
+    cdef vec top_even = zero, top_odd = zero, bottom_even = infinite, bottom_odd = infinite
+    cdef double rest = 0.0, peak, least
+    cdef index i = 0, end, last = n - 2 * LANES
+    while i <= last:
         even = odd = wzero()
-        while i + 2 * LANES <= block:
+        end = i + 2 * LANES * (BLOCK - 1) if last - i > 2 * LANES * (BLOCK - 1) else last
+        while i <= end:
             a = vload(x + i)
             b = vload(x + i + LANES)
-            even = even + widen_product(a, a)
-            odd = odd + widen_product(b, b)
+            even = even + widen_product(f * a, f * a)
+            odd = odd + widen_product(f * b, f * b)
             a = vabs(a)
             b = vabs(b)
-            top = vmax(vmax(a, zero), vmax(b, top))
+            top_even = vmax(a, top_even)
+            top_odd = vmax(b, top_odd)
             if min_abs != NULL:
-                a = vreal(vequal(a, zero) & vbits(infinity) | vbits(a))
-                b = vreal(vequal(b, zero) & vbits(infinity) | vbits(b))
-                bottom = vmin(a, vmin(b, bottom))
+                bottom_even = vmin(vselect(vequal(a, zero), infinite, a), bottom_even)
+                bottom_odd = vmin(vselect(vequal(b, zero), infinite, b), bottom_odd)
             i += 2 * LANES
-        total += wsum(even + odd)
-    peak = vlargest(top)
-    least = vsmallest(bottom)
+        total = add_exactly(total, even + odd, &lost)
+    peak = vlargest(vmax(top_even, top_odd))
+    least = vsmallest(vmin(bottom_even, bottom_odd))
     while i < n:
-        total += <double>x[i] * x[i]
+        rest += <double>(factor * x[i]) * (factor * x[i])
         peak = fabs(x[i]) if fabs(x[i]) > peak else peak
         least = fabs(x[i]) if 0.0 < fabs(x[i]) < least else least
         i += 1
     max_abs[0] = peak
     if min_abs != NULL:
         min_abs[0] = least
-    return total
+    return join(total, lost) + rest
 
 
+cdef inline double sum_squares(const real* x, index n, double* max_abs, double* min_abs) noexcept nogil:
+    return scaled_squares(x, n, max_abs, min_abs, 1)
+
+
+# Neither overflow nor underflow took a digit of this sum of squares.  Of what lies outside, a multiple by 2^-600 or
+# 2^600 is inside, whichever end of double's range it is.
+cdef inline bint safe_squares(double squares) noexcept nogil:
+    return 1e-270 < squares < 1e300
+
+
+# Euclidean norm, to a few ULP wherever it can be represented
 cdef inline double safe_norm(const real* x, index n) noexcept nogil:
-    # Euclidean norm; squares that could leave the range of double are taken of multiples of a power of two.
-    cdef double peak, total = sum_squares(x, n, &peak, NULL), scaled
-    cdef int exponent
-    cdef index i
-    if total != total or peak == INFINITY or peak == 0.0 or 1e-250 < total < 1e250:
-        return sqrt(total)
-    frexp(peak, &exponent)
-    total = 0.0
-    for i in range(n):
-        scaled = ldexp(<double>x[i], -exponent)
-        total += scaled * scaled
-    return ldexp(sqrt(total), exponent)
+    cdef double peak, squares = sum_squares(x, n, &peak, NULL)
+    cdef int exponent = 600 if squares > 1.0 else -600
+    if safe_squares(squares) or squares != squares or peak == 0.0 or peak == INFINITY:
+        return sqrt(squares)
+    return ldexp(sqrt(scaled_squares(x, n, &peak, NULL, <real>ldexp(1.0, -exponent))), exponent)
 
 
+# Sum of a b
 cdef inline double dot(const real* a, const real* b, index n) noexcept nogil:
-    cdef wide sums
-    cdef index i = 0, block
-    cdef double total = 0.0
-    while i + LANES <= n:
-        block = i + SUM_BLOCK if i + SUM_BLOCK < n else n
-        sums = wzero()
-        while i + LANES <= block:
-            sums = sums + widen_product(vload(a + i), vload(b + i))
+    cdef wide total = wzero(), lost = wzero(), block
+    cdef double rest = 0.0
+    cdef index i = 0, end, last = n - LANES
+    while i <= last:
+        block = wzero()
+        end = i + LANES * (BLOCK - 1) if last - i > LANES * (BLOCK - 1) else last
+        while i <= end:
+            block = block + widen_product(vload(a + i), vload(b + i))
             i += LANES
-        total += wsum(sums)
+        total = add_exactly(total, block, &lost)
     while i < n:
-        total += <double>a[i] * b[i]
+        rest += <double>a[i] * <double>b[i]
         i += 1
-    return total
+    return join(total, lost) + rest
 
 
+# How many abs(slope) are below bound; a NaN is not.
 cdef inline index count_flat(const real* slope, index n, real bound) noexcept nogil:
-    # abs(slope) < bound; a NaN is not flat
-    cdef index i, count = 0
-    for i in range(n):
-        count += fabs(slope[i]) < bound
-    return count
+    cdef mask flat = msplat(0)
+    cdef vec limit = vsplat(bound)
+    cdef index i = 0, count = 0
+    while i + LANES <= n:
+        flat = flat - vless(vabs(vload(slope + i)), limit)     # true is -1
+        i += LANES
+    while i < n:
+        count += -bound < slope[i] < bound
+        i += 1
+    return count + <index>count_lanes(flat)
 
 
 # ------------------------------------------------------------------ one panel
 
 
-cdef inline FoldPart fold_exact(const real* base, index rows, index columns) noexcept nogil:
-    # Everything, in double; norm and signal become infinite or NaN where an element is, the extremes leave NaN out.
-    cdef FoldPart part
-    cdef double magnitude, x, shift, first, squares
-    cdef double smallest_normal = 1.1754943508222875e-38 if REAL_IS_SINGLE else 2.2250738585072014e-308
-    cdef index r, c
-    part.exponent = 0
-    part.squares = part.spread = part.max_abs = 0.0
-    part.zeros = part.subnormals = part.infs = part.nans = 0.0
-    part.min_abs = INFINITY
-    for r in range(rows):
-        for c in range(columns):
-            magnitude = fabs(<double>base[r * TILE + c])
-            part.max_abs = magnitude if magnitude > part.max_abs else part.max_abs
-            part.min_abs = magnitude if 0.0 < magnitude < part.min_abs else part.min_abs
-            part.zeros += magnitude == 0.0
-            part.subnormals += 0.0 < magnitude < smallest_normal
-            part.infs += magnitude == INFINITY
-            part.nans += magnitude != magnitude
-    if not REAL_IS_SINGLE and 0.0 < part.max_abs < INFINITY and not 1e-120 < part.max_abs < 1e120:
-        frexp(part.max_abs, &part.exponent)
-    for c in range(columns):
-        shift = <double>base[c] if part.exponent == 0 else ldexp(<double>base[c], -part.exponent)
-        first = squares = 0.0
-        for r in range(rows):
-            x = <double>base[r * TILE + c] if part.exponent == 0 else ldexp(<double>base[r * TILE + c], -part.exponent)
-            part.squares += x * x
-            first += x - shift
-            squares += (x - shift) * (x - shift)
-        squares -= first * first / rows
-        part.spread += squares
-    return part
+cdef struct FoldPart:
+    double squares             # sum of squares, divided by 4^squares_exponent
+    double deviations          # the same about the columns' means, divided by 4^deviations_exponent
+    double max_abs             # NaN left out of both extremes
+    double min_abs             # inf when there is none
+    double zeros
+    double subnormals
+    double infs
+    double nans
+    int64_t squares_exponent
+    int64_t deviations_exponent
 
 
-cdef inline void wide_sums(FoldPart* part, const real* base, index rows, bint with_signal) noexcept nogil:
-    # Squares and spread of a finite float32 panel in double lanes, where no float32 square leaves the range.
-    cdef wide shift[2]
-    cdef wide first[2]
-    cdef wide spread[2]
-    cdef wide squares = wzero(), x, d, n = wsplat(<double>rows), rest
+cdef inline double smallest_normal() noexcept nogil:
+    return 1.1754943508222875e-38 if REAL_IS_SINGLE else 2.2250738585072014e-308
+
+
+# (sum of d)² / rows over the columns of one register
+cdef inline wide square_of_sums(wide low, wide high, index rows) noexcept nogil:
+    cdef wide n = wsplat(<double>rows)
+    return low * (low / n) + high * (high / n) if REAL_IS_SINGLE else low * (low / n)
+
+
+# squares: sum of (before x after)²; differences: sum of d², d = (before x - before first row) after;
+# returns the sum about the columns' means.
+cdef inline double panel_moments(double* squares, double* differences, const real* x, index rows, double before,
+                                 double after) noexcept nogil:
+    cdef wide low, high, low_shift, high_shift, low_sum, high_sum, b = wsplat(before), a = wsplat(after)
+    cdef wide total = wzero(), spread = wzero(), excess = wzero()
     cdef vec v
+    cdef double about_mean
     cdef index r
-    cdef int half, part_of
-    part.exponent = 0
-    part.spread = 0.0
-    for half in range(2):
-        v = vload(base + half * LANES)
-        shift[0] = vwide_low(v)
-        shift[1] = vwide_high(v)
-        for part_of in range(2):
-            first[part_of] = spread[part_of] = wzero()
-        for r in range(rows):
-            v = vload(base + r * TILE + half * LANES)
-            for part_of in range(2):
-                x = vwide_low(v) if part_of == 0 else vwide_high(v)
-                squares = squares + x * x
-                d = x - shift[part_of]
-                first[part_of] = first[part_of] + d
-                spread[part_of] = spread[part_of] + d * d
-        for part_of in range(2):
-            rest = spread[part_of] - first[part_of] * first[part_of] / n
-            part.spread += wsum(rest)
-    part.squares = wsum(squares)
-
-
-cdef inline double count_subnormals(const real* base, index n) noexcept nogil:
-    cdef vec smallest_normal = vsplat(<real>(1.1754943508222875e-38 if REAL_IS_SINGLE else 2.2250738585072014e-308))
-    cdef vec zero = vsplat(0), one = vsplat(1), magnitude, count = zero
-    cdef index i
-    for i in range(0, n // LANES):
-        magnitude = vabs(vload(base + i * LANES))
-        count = count + vselect(vless(magnitude, smallest_normal), vselect(vequal(magnitude, zero), zero, one), zero)
-    return <double>vsum(count)
-
-
-cdef inline int first_row_exponent(const real* base) noexcept nogil:
-    # of the largest magnitude of a panel's first row; 0 where that is zero, infinite or near one anyway
-    cdef vec top = vmax(vabs(vload(base)), vabs(vload(base + LANES)))
-    cdef real peak = vlargest(top)
-    cdef int exponent = 0
-    if 1e-7 < peak < 1e7 or not 0 < peak < INFINITY:
-        return 0
-    frexp(peak, &exponent)
-    return -100 if exponent < -100 else (100 if exponent > 100 else exponent)
-
-
-cdef inline FoldPart fold_panel(const real* base, index rows, index columns, bint with_signal, bint exact) noexcept nogil:
-    # `columns` true columns; the pads are zeros and count for nothing.
-    cdef FoldPart part
-    cdef vec shift[2]
-    cdef vec squares[2]
-    cdef vec first[2]
-    cdef vec spread[2]
-    cdef vec top[2]
-    cdef vec bottom[2]
-    cdef vec zeros[2]
-    cdef vec zero = vsplat(0), one = vsplat(1), infinity = vsplat(<real>INFINITY), x, d, magnitude
-    cdef mask is_zero
-    cdef wide first_low[2]
-    cdef wide first_high[2]
-    cdef wide spread_low[2]
-    cdef wide spread_high[2]
-    cdef wide deviation = wzero(), n = wsplat(<double>rows)
-    # Everything is multiplied by a power of two that brings the first row near one.  Between these bounds no square
-    # and no sum of a block of squares then leaves the range or loses digits to underflow.
-    cdef double big = 1e16 if REAL_IS_SINGLE else 1e140
-    cdef double small = 1e-8 if REAL_IS_SINGLE else 1e-130
-    cdef vec factor
-    cdef double smallest_normal = 1.1754943508222875e-38 if REAL_IS_SINGLE else 2.2250738585072014e-308
-    cdef double size
-    cdef index r = 0, end
     cdef int half
-    if rows == 0:
-        return fold_exact(base, rows, columns)
-    part.exponent = first_row_exponent(base)
-    factor = one if part.exponent == 0 else vsplat(<real>ldexp(1.0, -part.exponent))
-    part.squares = part.spread = 0.0
     for half in range(2):
-        shift[half] = vload(base + half * LANES) * factor
-        top[half] = zeros[half] = zero
-        bottom[half] = infinity
-        first_low[half] = first_high[half] = spread_low[half] = spread_high[half] = wzero()
-    while r < rows:
-        end = rows if rows - r < FOLD_BLOCK else r + FOLD_BLOCK
-        for half in range(2):
-            squares[half] = first[half] = spread[half] = zero
-        while r < end:
-            for half in range(2):
-                x = vload(base + r * TILE + half * LANES)
-                magnitude = vabs(x)
-                is_zero = vequal(x, zero)
-                x = x * factor
-                squares[half] = vfma(x, x, squares[half])
+        v = vload(x + half * LANES)
+        low_shift = b * vwide_low(v)
+        high_shift = b * vwide_high(v)
+        low_sum = high_sum = wzero()
+        for r in range(rows):
+            v = vload(x + r * TILE + half * LANES)
+            low = b * vwide_low(v)
+            total = total + (low * a) * (low * a)
+            low = (low - low_shift) * a
+            low_sum = low_sum + low
+            spread = spread + low * low
+            if REAL_IS_SINGLE:
+                high = b * vwide_high(v)
+                total = total + (high * a) * (high * a)
+                high = (high - high_shift) * a
+                high_sum = high_sum + high
+                spread = spread + high * high
+        excess = excess + square_of_sums(low_sum, high_sum, rows)
+    squares[0] = wsum(total)
+    differences[0] = wsum(spread)
+    about_mean = differences[0] - wsum(excess)
+    return 0.0 if about_mean < 0.0 else about_mean
+
+
+# The factors that bring sums of squares of this size into the safe range, see panel_moments
+cdef inline double scale_before(double squares) noexcept nogil:
+    return ldexp(1.0, -600) if squares > 1.0 else 1.0
+
+
+cdef inline double scale_after(double squares) noexcept nogil:
+    return 1.0 if squares > 1.0 else ldexp(1.0, 600)
+
+
+# squares and deviations of a panel at scales where nothing overflows or underflows
+cdef inline void exact_moments(FoldPart* part, const real* x, index rows) noexcept nogil:
+    cdef double squares, differences, ignored
+    part.deviations = panel_moments(&part.squares, &differences, x, rows, 1.0, 1.0)
+    if REAL_IS_SINGLE or part.max_abs == 0.0 or part.max_abs == INFINITY or part.squares != part.squares:
+        return
+    if not safe_squares(part.squares):
+        squares = part.squares
+        part.squares_exponent = 600 if squares > 1.0 else -600
+        panel_moments(&part.squares, &ignored, x, rows, scale_before(squares), scale_after(squares))
+    if not safe_squares(differences):
+        part.deviations_exponent = 600 if differences > 1.0 else -600
+        part.deviations = panel_moments(&ignored, &ignored, x, rows, scale_before(differences), scale_after(differences))
+
+
+# The same with BLOCK rows at a time summed in the matrix's own precision, for panels whose largest magnitude is near
+# enough to 1; returns the sum of squared differences, from which the caller sees whether that was precise.
+cdef inline double quick_moments(FoldPart* part, const real* x, index rows, bint with_signal) noexcept nogil:
+    cdef vec a, b, squares_a, squares_b, sum_a, sum_b, spread_a, spread_b, shift
+    cdef wide squares = wzero(), spread = wzero(), excess = wzero(), low, high
+    cdef double differences
+    cdef const real* cell
+    cdef index row, end
+    cdef int half
+    for half in range(2):
+        cell = x + half * LANES
+        shift = vload(cell)
+        low = high = wzero()
+        row = 0
+        while row < rows:
+            end = row + BLOCK if rows - row > BLOCK else rows
+            squares_a = squares_b = sum_a = sum_b = spread_a = spread_b = vsplat(0)
+            if (end - row) % 2:                            # two rows at a time: sums of their own hide the latency
+                a = vload(cell)
+                squares_a = a * a
                 if with_signal:
-                    d = x - shift[half]
-                    first[half] = first[half] + d
-                    spread[half] = vfma(d, d, spread[half])
-                top[half] = vmax(magnitude, top[half])
-                bottom[half] = vmin(vreal(is_zero & vbits(infinity) | vbits(magnitude)), bottom[half])
-                zeros[half] = zeros[half] + vreal(is_zero & vbits(one))
-            r += 1
-        part.squares += wsum(widen(squares[0]) + widen(squares[1]))
+                    sum_a = a - shift
+                    spread_a = sum_a * sum_a
+                cell += TILE
+                row += 1
+            while row < end:
+                a = vload(cell)
+                b = vload(cell + TILE)
+                squares_a = squares_a + a * a
+                squares_b = squares_b + b * b
+                if with_signal:
+                    a = a - shift
+                    b = b - shift
+                    sum_a = sum_a + a
+                    sum_b = sum_b + b
+                    spread_a = spread_a + a * a
+                    spread_b = spread_b + b * b
+                cell += 2 * TILE
+                row += 2
+            squares = squares + widen(squares_a + squares_b)
+            if with_signal:
+                spread = spread + widen(spread_a + spread_b)
+                sum_a = sum_a + sum_b
+                low = low + vwide_low(sum_a)
+                if REAL_IS_SINGLE:
+                    high = high + vwide_high(sum_a)
         if with_signal:
-            for half in range(2):
-                first_low[half] = first_low[half] + vwide_low(first[half])
-                first_high[half] = first_high[half] + vwide_high(first[half])
-                spread_low[half] = spread_low[half] + vwide_low(spread[half])
-                spread_high[half] = spread_high[half] + vwide_high(spread[half])
-    part.max_abs = vlargest(vmax(top[0], top[1]))
-    part.min_abs = vsmallest(vmin(bottom[0], bottom[1]))
-    part.zeros = vsum(zeros[0] + zeros[1])
-    if part.max_abs == INFINITY or part.squares != part.squares:
-        return fold_exact(base, rows, columns)
-    part.zeros -= (TILE - columns) * rows
-    part.infs = part.nans = 0.0
-    part.subnormals = count_subnormals(base, rows * TILE) if part.min_abs < smallest_normal else 0.0
-    size = part.max_abs if part.exponent == 0 else ldexp(part.max_abs, -part.exponent)
-    if exact or not size < big or 0.0 < size < small:
-        if not REAL_IS_SINGLE:
-            return fold_exact(base, rows, columns)
-        wide_sums(&part, base, rows, with_signal)
-    elif with_signal:
-        for half in range(2):
-            deviation = deviation + (spread_low[half] - first_low[half] * first_low[half] / n)
-            deviation = deviation + (spread_high[half] - first_high[half] * first_high[half] / n)
-        part.spread = wsum(deviation)
+            excess = excess + square_of_sums(low, high, rows)
+    part.squares = wsum(squares)
+    if not with_signal:
+        return INFINITY
+    differences = wsum(spread)
+    part.deviations = differences - wsum(excess)
+    if part.deviations < 0.0:
+        part.deviations = 0.0
+    return differences
+
+
+# Subnormal, infinite and NaN elements
+cdef inline void count_unusual(FoldPart* part, const real* x, index n) noexcept nogil:
+    cdef vec v, size, zero = vsplat(0), infinite = vsplat(<real>INFINITY), normal = vsplat(<real>smallest_normal())
+    cdef mask small = msplat(0), infs = msplat(0), nans = msplat(0)
+    cdef index i
+    for i in range(n // LANES):
+        v = vload(x + i * LANES)
+        size = vabs(v)
+        small = small - (vless(size, normal) & vless(zero, size))      # true is -1
+        infs = infs - vequal(size, infinite)
+        nans = nans - mnot(vequal(v, v))
+    part.subnormals = count_lanes(small)
+    part.infs = count_lanes(infs)
+    part.nans = count_lanes(nans)
+
+
+# A pass for the extremes, one for the sums, one for counts where the extremes or the sums ask for it.  Pads (columns
+# from `used`) are zeros and count for nothing.  Infinite and NaN elements make the sums so.  exact: never quickly.
+cdef inline FoldPart fold_panel(const real* x, index rows, index used, bint with_signal, bint exact) noexcept nogil:
+    cdef FoldPart part
+    cdef vec a, b, zero = vsplat(0), infinite = vsplat(<real>INFINITY)
+    cdef vec top_a = zero, top_b = zero, bottom_a = infinite, bottom_b = infinite
+    cdef mask zero_a, zero_b, zeros = msplat(0)
+    cdef double near = ldexp(1.0, 60 if REAL_IS_SINGLE else 480), differences = 0.0
+    cdef index r
+    for r in range(rows):
+        a = vabs(vload(x + r * TILE))
+        b = vabs(vload(x + r * TILE + LANES))
+        zero_a = vequal(a, zero)
+        zero_b = vequal(b, zero)
+        top_a = vmax(a, top_a)
+        top_b = vmax(b, top_b)
+        bottom_a = vmin(vselect(zero_a, infinite, a), bottom_a)
+        bottom_b = vmin(vselect(zero_b, infinite, b), bottom_b)
+        zeros = zeros - zero_a - zero_b                                # true is -1
+    part.max_abs = vlargest(vmax(top_a, top_b))
+    part.min_abs = vsmallest(vmin(bottom_a, bottom_b))
+    part.zeros = count_lanes(zeros) - <double>(TILE - used) * rows
+    part.squares = part.deviations = part.subnormals = part.infs = part.nans = 0.0
+    part.squares_exponent = part.deviations_exponent = 0
+    if not exact and 1.0 / near <= part.max_abs <= near:
+        if with_signal:
+            differences = quick_moments(&part, x, rows, True)
+        else:
+            differences = quick_moments(&part, x, rows, False)
+    if differences < rows * TILE / (near * near) or part.squares != part.squares:
+        exact_moments(&part, x, rows)
+    if part.min_abs < smallest_normal() or part.max_abs == INFINITY or part.squares != part.squares:
+        count_unusual(&part, x, rows * TILE)
     return part
 
 
-cdef inline Fold fold_finish(const FoldPart* parts, index panels, index rows, index columns, bint with_signal) noexcept nogil:
-    # Panels are added in order, so that the bits do not depend on who folded which.
+# ------------------------------------------------------------------ the matrix
+
+
+# total 4^exponent += value 4^value_exponent
+cdef inline void add_squares(double* total, int64_t* exponent, double value, int64_t value_exponent) noexcept nogil:
+    if value == 0.0:
+        return
+    if total[0] == 0.0 or value_exponent == exponent[0]:
+        total[0] += value
+        exponent[0] = value_exponent
+    elif value_exponent < exponent[0]:
+        total[0] += ldexp(value, <int>(2 * (value_exponent - exponent[0])))
+    else:
+        total[0] = ldexp(total[0], <int>(2 * (exponent[0] - value_exponent))) + value
+        exponent[0] = value_exponent
+
+
+# Parts are added in the order of the panels: the same bits whoever folded which.
+cdef inline Fold fold_finish(const FoldPart* parts, index panels, index rows, index columns,
+                             bint with_signal) noexcept nogil:
     cdef Fold fold
-    cdef int exponent = -10000, step
-    cdef double squares = 0.0, spread = 0.0
-    cdef index p
+    cdef double squares = 0.0, deviations = 0.0
+    cdef int64_t squares_exponent = 0, deviations_exponent = 0
+    cdef index i
     fold.max_abs = fold.zeros = fold.subnormals = fold.infs = fold.nans = 0.0
     fold.min_abs = INFINITY
-    for p in range(panels):
-        if parts[p].max_abs > 0.0 and parts[p].exponent > exponent:
-            exponent = parts[p].exponent
-        fold.max_abs = parts[p].max_abs if parts[p].max_abs > fold.max_abs else fold.max_abs
-        fold.min_abs = parts[p].min_abs if parts[p].min_abs < fold.min_abs else fold.min_abs
-        fold.zeros += parts[p].zeros
-        fold.subnormals += parts[p].subnormals
-        fold.infs += parts[p].infs
-        fold.nans += parts[p].nans
-    if exponent == -10000:
-        exponent = 0
-    for p in range(panels):
-        step = 2 * (parts[p].exponent - exponent)
-        squares += parts[p].squares if step == 0 else ldexp(parts[p].squares, step)
-        spread += parts[p].spread if step == 0 else ldexp(parts[p].spread, step)
-    if spread < 0.0:                               # rounding may leave less than nothing of equal rows
-        spread = 0.0
-    fold.norm = ldexp(sqrt(squares), exponent)
-    fold.signal = ldexp(sqrt(spread / (<double>rows * columns)), exponent) if with_signal and rows > 1 else NAN
-    if fold.min_abs == INFINITY and fold.max_abs == 0.0:
+    for i in range(panels):
+        add_squares(&squares, &squares_exponent, parts[i].squares, parts[i].squares_exponent)
+        add_squares(&deviations, &deviations_exponent, parts[i].deviations, parts[i].deviations_exponent)
+        fold.max_abs = parts[i].max_abs if parts[i].max_abs > fold.max_abs else fold.max_abs
+        fold.min_abs = parts[i].min_abs if parts[i].min_abs < fold.min_abs else fold.min_abs
+        fold.zeros += parts[i].zeros
+        fold.subnormals += parts[i].subnormals
+        fold.infs += parts[i].infs
+        fold.nans += parts[i].nans
+    fold.norm = ldexp(sqrt(squares), <int>squares_exponent)
+    fold.signal = NAN
+    if with_signal and rows > 1:
+        fold.signal = ldexp(sqrt(deviations / (<double>rows * columns)), <int>deviations_exponent)
+    if fold.max_abs == 0.0:
         fold.min_abs = 0.0
     return fold

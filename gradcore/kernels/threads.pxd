@@ -83,7 +83,7 @@ cdef struct Team:
 cdef inline void meet(Team* team) noexcept nogil:
     # Nobody goes on before everybody is here.
     cdef long generation
-    cdef int spin
+    cdef int _spin
     if team.size == 1:
         return
     generation = counter_load(&team.generation)
@@ -94,7 +94,7 @@ cdef inline void meet(Team* team) noexcept nogil:
         pthread_cond_broadcast(&team.wake)
         pthread_mutex_unlock(&team.lock)
         return
-    for spin in range(SPINS):
+    for _spin in range(SPINS):
         if counter_load(&team.generation) != generation:
             return
         pause_hint()

@@ -79,7 +79,7 @@ cdef struct Fold:
     double signal              # rms after subtracting each column's mean over the rows; NaN for one row
     double max_abs
     double min_abs             # smallest non-zero magnitude; 0 when there is none
-    double zeros               # counts: NaN when not counted (light ledger without extremes)
+    double zeros               # counts, always exact; NaN when nothing was folded
     double subnormals
     double infs
     double nans

@@ -6,7 +6,9 @@ from gradcore.health.faults import CAUSES, KINDS, Fault
 
 
 @pytest.mark.parametrize(
-    "arguments", [{"kind": "sick"}, {"severity": "bad"}, {"causes": ("bad_luck",)}], ids=["kind", "severity", "cause"]
+    "arguments",
+    [{"kind": "sick"}, {"severity": "bad"}, {"causes": ("bad_luck",)}],
+    ids=["kind", "severity", "cause"],
 )
 def test_unknown_words_are_refused(arguments):
     with pytest.raises(ValueError, match="unknown"):

@@ -42,6 +42,7 @@ def test_numbers_are_those_of_numpy(batch):
     inputs, zs, deltas = forward_backward(net, X, y)
     dense = [entry for entry in ledger.entries if entry.kind == "dense"]
     for entry, a, z, delta in zip(dense, inputs, zs, deltas, strict=True):
+
         def signal(x):
             return math.sqrt(np.mean((x - x.mean(axis=0)) ** 2))
 
@@ -49,9 +50,7 @@ def test_numbers_are_those_of_numpy(batch):
         assert entry.output.signal == pytest.approx(signal(z), rel=1e-10)
         assert entry.d_output.norm == pytest.approx(np.linalg.norm(delta), rel=1e-12)
         assert entry.forward_gain == pytest.approx(signal(z) / signal(a), rel=1e-10)
-        assert entry.scale_ratio == pytest.approx(
-            math.sqrt(np.mean(z**2) / np.mean(a**2)), rel=1e-12
-        )
+        assert entry.scale_ratio == pytest.approx(math.sqrt(np.mean(z**2) / np.mean(a**2)), rel=1e-12)
         assert entry.weight_gradient.norm == pytest.approx(np.linalg.norm(delta.T @ a), rel=1e-12)
         assert entry.bias_gradient == pytest.approx(np.linalg.norm(delta.sum(axis=0)), rel=1e-12)
     assert ledger.end_to_end_log10 == pytest.approx(
@@ -63,7 +62,13 @@ LAYERS = {
     "plain": [Dense(8), "sigmoid", Dense(8), "relu", Dense(3)],
     "norm": [Dense(8), BatchNorm(), "relu", Dense(7), BatchNorm(), "tanh", Dense(3)],
     "dropout": [Dense(8), "relu", Dropout(0.4), Dense(8), "relu", Dropout(0.4), Dense(3)],
-    "residual": [Dense(8), "relu", Residual([Dense(8), "tanh", Dense(8)]), Residual([Dense(8), "relu"], 0.5), Dense(3)],
+    "residual": [
+        Dense(8),
+        "relu",
+        Residual([Dense(8), "tanh", Dense(8)]),
+        Residual([Dense(8), "relu"], 0.5),
+        Dense(3),
+    ],
     "nested": [Dense(8), "tanh", Residual([Dense(8), "relu", Residual([Dense(8), "tanh"])]), Dense(3)],
     "norm first": [BatchNorm(), Dense(8), "tanh", Dense(3)],
 }
@@ -96,17 +101,23 @@ def test_light_and_full_agree(batch):
 
 def test_residual_is_one_entry_with_a_nested_ledger(batch):
     X, y = batch
-    net = Network([Dense(8), "relu", Residual([Dense(8), "tanh"]), Dense(3)], input_size=6, dtype="float64", seed=3)
+    net = Network(
+        [Dense(8), "relu", Residual([Dense(8), "tanh"]), Dense(3)], input_size=6, dtype="float64", seed=3
+    )
     ledger = net.ledger(X, y)
     assert [entry.kind for entry in ledger.entries] == ["dense", "activation", "residual", "dense"]
     block = ledger.entries[2]
     assert [entry.kind for entry in block.branch] == ["dense", "activation"]
     # delta at the input = skip + branch: the law of cosines
-    squared = block.skip_norm**2 + block.branch_norm**2 + 2 * block.cosine * block.skip_norm * block.branch_norm
+    squared = (
+        block.skip_norm**2 + block.branch_norm**2 + 2 * block.cosine * block.skip_norm * block.branch_norm
+    )
     assert block.d_input.norm == pytest.approx(math.sqrt(squared), rel=1e-9)
     assert block.skip_norm == pytest.approx(block.d_output.norm, rel=1e-12)
     assert block.backward_gain == pytest.approx(block.d_input.norm / block.d_output.norm, rel=1e-12)
-    assert block.branch[0].backward_gain == pytest.approx(block.branch_norm / block.branch[0].d_output.norm, rel=1e-9)
+    assert block.branch[0].backward_gain == pytest.approx(
+        block.branch_norm / block.branch[0].d_output.norm, rel=1e-9
+    )
 
 
 def test_sigmoid_stack_keeps_scale_and_loses_signal(rng):
@@ -148,7 +159,12 @@ def test_signal_of_one_row_is_undefined(batch):
 
 def test_flat_fraction_counts_inactive_and_saturated(rng):
     X = rng.normal(size=(50, 6))
-    net = Network([Dense(8), "relu", Dense(8, init="normal(50)"), "tanh", Dense(2)], input_size=6, dtype="float64", seed=0)
+    net = Network(
+        [Dense(8), "relu", Dense(8, init="normal(50)"), "tanh", Dense(2)],
+        input_size=6,
+        dtype="float64",
+        seed=0,
+    )
     relu, tanh = (e for e in net.ledger(X, np.arange(50) % 2).entries if e.kind == "activation")
     p = net.get_parameters()
     z = X @ p["0.weight"].T + p["0.bias"]
@@ -171,7 +187,9 @@ def test_update_ratio_of_a_training_step(batch):
     X, y = batch
     net = mlp([6, 8, 3], activation="tanh", seed=0)
     before = net.get_parameters()["0.weight"]
-    history = net.fit(X, y, epochs=1, batch_size=40, optimizer="sgd(0.1)", probe=Probe(level="full"), seed=0, progress=False)
+    history = net.fit(
+        X, y, epochs=1, batch_size=40, optimizer="sgd(0.1)", probe=Probe(level="full"), seed=0, progress=False
+    )
     entry = history.ledgers[0].entries[0]
     step = np.linalg.norm(net.get_parameters()["0.weight"] - before)
     assert entry.update_ratio == pytest.approx(step / np.linalg.norm(before), rel=1e-4)
@@ -179,7 +197,12 @@ def test_update_ratio_of_a_training_step(batch):
 
 @pytest.mark.parametrize(
     ("arguments", "error"),
-    [({"every": 0}, ValueError), ({"every": 1.5}, TypeError), ({"every": True}, TypeError), ({"level": "all"}, ValueError)],
+    [
+        ({"every": 0}, ValueError),
+        ({"every": 1.5}, TypeError),
+        ({"every": True}, TypeError),
+        ({"level": "all"}, ValueError),
+    ],
 )
 def test_probe_refuses(arguments, error):
     with pytest.raises(error, match="Probe"):

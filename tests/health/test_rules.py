@@ -173,7 +173,9 @@ def test_dead_units_are_counted_over_all_the_data():
 
 
 def test_a_seed_dependent_fault_is_counted():
-    fault = diagnose(mlp([2, *15 * [5], 2], init="he_uniform", seed=0), X[:, 20:22], Y % 2, seeds=12).faults[0]
+    fault = diagnose(mlp([2, *15 * [5], 2], init="he_uniform", seed=0), X[:, 20:22], Y % 2, seeds=12).faults[
+        0
+    ]
     assert fault.kind == "dead_units"
     assert 0 < fault.seeds[0] < fault.seeds[1] == 12
     assert fault.causes == ("narrow_layers",)
@@ -191,7 +193,9 @@ def test_symmetric_weights():
     broken_by_one_side = Network([Dense(8, init="constant(0.1)"), "tanh", Dense(10)], input_size=64, seed=0)
     assert "symmetric_weights" not in kinds(broken_by_one_side)
     broken_by_dropout = Network(
-        [Dense(8, init="constant(0.1)"), "tanh", Dropout(0.5), Dense(10, init="constant(0.1)")], input_size=64, seed=0
+        [Dense(8, init="constant(0.1)"), "tanh", Dropout(0.5), Dense(10, init="constant(0.1)")],
+        input_size=64,
+        seed=0,
     )
     assert "symmetric_weights" not in kinds(broken_by_dropout)
 
@@ -223,7 +227,12 @@ def test_loss_diverging():
     inputs = np.column_stack([X, np.ones(len(X))]).astype(float)
     curvature = 2 * np.linalg.eigvalsh(inputs.T @ inputs / len(X)).max()
     found = kinds(
-        Network([Dense(1)], input_size=64, seed=0), X, Y / 10, optimizer=f"sgd({2.05 / curvature})", steps=80, batch_size=600
+        Network([Dense(1)], input_size=64, seed=0),
+        X,
+        Y / 10,
+        optimizer=f"sgd({2.05 / curvature})",
+        steps=80,
+        batch_size=600,
     )
     assert "loss_diverging" in found
 

@@ -54,5 +54,7 @@ def test_spread_of_narrow_relu_stacks():
     for seed in range(150):
         net = mlp([64, *8 * [64], 64], activation="identity", dtype="float64", seed=seed)
         rng = np.random.default_rng(seed)
-        gains.append(2 * math.log(10) * net.ledger(rng.normal(size=(2, 64)), rng.normal(size=(2, 64))).end_to_end_log10)
+        gains.append(
+            2 * math.log(10) * net.ledger(rng.normal(size=(2, 64)), rng.normal(size=(2, 64))).end_to_end_log10
+        )
     assert np.var(gains) == pytest.approx(8 * 2 / 64, rel=0.5)

@@ -68,13 +68,15 @@ def test_tiling_goes_there_and_back(rng, dtype):
     for rows in (1, 6, 17):
         for columns in sizes(dtype):
             width = -(-columns // kernels.tile_width(dtype)) * kernels.tile_width(dtype)
-            matrix = rng.standard_normal((columns, rows)).astype(dtype).T    # F order: any strides will do
+            matrix = rng.standard_normal((columns, rows)).astype(dtype).T  # F order: any strides will do
             arena = np.full(rows * width + 32, 7, dtype)
             kernels.tile(matrix, arena, 16)
             np.testing.assert_array_equal(kernels.untile(arena, 16, rows, columns), matrix)
             assert (arena[:16] == 7).all()
             assert (arena[16 + rows * width :] == 7).all()
-            assert np.count_nonzero(arena[16 : 16 + rows * width]) == np.count_nonzero(matrix)    # pads are zero
+            assert np.count_nonzero(arena[16 : 16 + rows * width]) == np.count_nonzero(
+                matrix
+            )  # pads are zero
 
 
 def test_a_matrix_beyond_the_arena_is_refused(dtype):

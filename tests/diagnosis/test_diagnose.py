@@ -1,0 +1,158 @@
+"""Diagnose: the main job, its promises and its arguments."""
+
+import json
+
+import numpy as np
+import pytest
+
+from gradcore import Dense, Network, mlp
+from gradcore.datasets import load_digits
+from gradcore.diagnosis.diagnose import SCHEMA, SCHEMA_VERSION, diagnose
+from gradcore.diagnosis.observe import Batch, observe
+from gradcore.losses import resolve
+
+DIGITS = load_digits()
+X, Y = DIGITS.X_train, DIGITS.y_train
+
+
+def sick(**arguments):
+    return mlp([64, *20 * [64], 10], activation="sigmoid", init="normal(0.01)", seed=0, **arguments)
+
+
+@pytest.fixture(scope="module")
+def diagnosis():
+    return diagnose(sick(), X, Y, seeds=3)
+
+
+def test_the_main_job(diagnosis):
+    fault = diagnosis.faults[0]
+    assert not diagnosis.healthy
+    assert fault.kind == "vanishing_gradient"
+    assert fault.severity == "fatal"
+    assert fault.seeds == (3, 3)
+    assert fault.causes == ("initial_weights", "activation")
+    assert fault.evidence["starved_layers"] == list(range(1, 18))
+    assert fault.evidence["first_lost_layer"] == 4
+    assert fault.evidence["split"]["dense"] == pytest.approx(-22, abs=0.5)
+    assert fault.evidence["split"]["activation"] == pytest.approx(-12, abs=0.2)
+    assert diagnosis.best.name == "tanh + Glorot"
+    assert "learning rate ×10" in fault.avoid
+
+
+def test_single_changes_are_not_enough_and_joint_ones_are(diagnosis):
+    outcomes = {outcome.name: outcome for outcome in diagnosis.what_if}
+    for name in ("tanh only", "relu only", "Glorot only", "learning rate ×10"):
+        assert not outcomes[name].trains, name
+    for name in ("tanh + Glorot", "relu + He", "selu + LeCun", "batch norm", "residual blocks"):
+        assert outcomes[name].trains, name
+    assert outcomes["Glorot only"].gradient == pytest.approx(-12.6, abs=0.5)
+    assert outcomes["tanh + Glorot"].gradient == pytest.approx(-0.4, abs=0.3)
+
+
+def test_the_network_and_the_data_are_never_changed():
+    net, data = sick(), X.copy()
+    before = net.get_parameters()
+    data.flags.writeable = False
+    diagnose(net, data, Y, steps=30, seeds=2)
+    after = net.get_parameters()
+    assert all((before[name] == after[name]).all() for name in before)
+    assert net.history is None
+
+
+def test_same_seed_same_diagnosis():
+    a, b = (diagnose(sick(), X, Y, steps=20, seed=3).to_dict() for _ in range(2))
+    for result in (a, b):
+        result.pop("milliseconds")
+        result["what_if"].pop("milliseconds")
+    assert json.dumps(a, default=str) == json.dumps(b, default=str)
+
+
+def test_json_is_strict_and_versioned(diagnosis, tmp_path):
+    path = tmp_path / "diagnosis.json"
+    text = diagnosis.to_json(path)
+    content = json.loads(text, parse_constant=lambda constant: pytest.fail(constant))
+    assert json.loads(path.read_text(encoding="utf-8")) == content
+    assert (content["schema"], content["version"]) == (SCHEMA, SCHEMA_VERSION)
+    assert content["faults"][0]["causes"] == ["initial_weights", "activation"]
+    assert len(content["ledger"]["entries"]) == 41
+
+
+def test_string_labels_regression_and_binary():
+    names = np.array([f"digit {label}" for label in Y])
+    assert diagnose(sick(), X, names).faults[0].kind == "vanishing_gradient"
+    assert diagnose(mlp([64, 32, 1], seed=0), X, Y / 10).loss == "mse"
+    assert diagnose(mlp([64, 32, 1], seed=0), X, Y > 4).loss == "binary_cross_entropy"
+
+
+def test_trace_of_real_steps():
+    diagnosis = diagnose(mlp([64, 32, 10], seed=0), X, Y, steps=100)
+    assert diagnosis.healthy
+    assert len(diagnosis.trace.losses) == 100
+    assert diagnosis.trace.losses[-10:].mean() < 0.7 * diagnosis.trace.losses[:5].mean()
+    assert diagnose(mlp([64, 32, 10], seed=0), X, Y).trace is None
+
+
+def test_no_steps_are_the_real_ones_of_fit():
+    # the first steps watched are those that fit would make with the same seed, order apart: same loss level
+    net = mlp([64, 32, 10], seed=0)
+    trace = diagnose(net, X, Y, steps=45, batch_size=32).trace
+    history = net.fit(X, Y, epochs=1, batch_size=32, seed=0, progress=False)
+    assert trace.losses.mean() == pytest.approx(history.history["loss"][0], rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"steps": -1}, ValueError, "steps"),
+        ({"steps": 1.5}, TypeError, "steps"),
+        ({"seeds": 0}, ValueError, "seeds"),
+        ({"batch_size": 0}, ValueError, "batch_size"),
+        ({"optimizer": "adamm"}, ValueError, "adam"),
+        ({"loss": "mes"}, ValueError, "mse"),
+        ({"seed": -1}, ValueError, "seed"),
+    ],
+)
+def test_bad_arguments(arguments, error, message):
+    with pytest.raises(error, match=message):
+        diagnose(mlp([64, 8, 10], seed=0), X, Y, **arguments)
+
+
+def test_bad_data_is_named_by_row_and_column():
+    bad = X[:50].copy()
+    bad[7, 3] = np.nan
+    with pytest.raises(ValueError, match=r"row 7, column 3"):
+        diagnose(mlp([64, 8, 10], seed=0), bad, Y[:50])
+
+
+@pytest.mark.parametrize("spec", ["cross_entropy", "binary_cross_entropy", "mse", "mse(reduction='sum')"])
+def test_constant_loss_is_that_of_the_best_constant(spec, rng):
+    outputs = 3 if spec == "cross_entropy" else 1
+    loss = resolve(spec)
+    targets = rng.integers(0, 3, 40) if outputs == 3 else rng.random((40, 1))
+    batch = Batch(np.zeros((40, 2)), targets, loss)
+    net = Network([Dense(outputs, init="zeros")], input_size=2, dtype="float64", seed=0)
+    y, optimizer = targets if outputs == 3 else targets[:, 0], "sgd(0.01)" if "sum" in spec else "sgd(0.5)"
+    net.fit(batch.X, y, loss=spec, optimizer=optimizer, epochs=800, batch_size=40, progress=False, seed=0)
+    assert batch.constant_loss() == pytest.approx(observe(net, batch).ledger.loss, rel=1e-4)
+
+
+@pytest.mark.parametrize("use_bias", [True, False])
+def test_usable_gradient_is_the_centred_one(use_bias, rng):
+    inputs, labels = rng.normal(size=(30, 4)) + 5, rng.integers(0, 3, 30)
+    net = Network(
+        [Dense(6, use_bias=use_bias), "tanh", Dense(3, use_bias=use_bias)],
+        input_size=4,
+        dtype="float64",
+        seed=0,
+    )
+    books = observe(net, Batch(inputs, labels, resolve("cross_entropy")))
+    p = net.get_parameters()
+    a = np.tanh(inputs @ p["0.weight"].T)
+    logits = a @ p["2.weight"].T
+    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    delta = (probabilities - np.eye(3)[labels]) / 30
+    exact = np.sqrt(np.mean(((a - a.mean(axis=0)).T @ delta) ** 2))
+    if use_bias:
+        assert books.usable[1] == pytest.approx(exact, rel=1e-9)
+    else:
+        assert books.usable[1] > 0

@@ -1,0 +1,180 @@
+"""The command line: exit codes, one-line errors, and terminals of all kinds."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from gradcore.cli import DEMONSTRATION, main, parse_sizes
+
+SICK = ["--layers", "16x30", "--activation", "sigmoid"]
+
+
+@pytest.fixture
+def table(tmp_path):
+    path = tmp_path / "points.csv"
+    rows = [f"{i % 7},{i % 5},{i % 2}" for i in range(70)]
+    path.write_text("a,b,kind\n" + "\n".join(rows) + "\n", encoding="utf-8")
+    return str(path)
+
+
+def shell(*arguments, **options):
+    environment = {**os.environ, **options.pop("env", {})}
+    return subprocess.Popen(
+        [sys.executable, "-m", "gradcore", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment,
+        **options,
+    )
+
+
+def test_demonstration(capsys):
+    assert main(["diagnose", "--seeds", "1", "--epochs", "1"]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith("✗ VANISHING GRADIENT: this network cannot learn (1 of 1 seed)")
+    assert "proof   test accuracy" in text
+    assert "gradcore diagnose data.csv --target y" in text
+    assert max(map(len, text.split("\n"))) <= 80
+    assert "\x1b" not in text
+    assert DEMONSTRATION["layers"] == "64x20"
+
+
+def test_text_is_that_of_the_library(table, capsys):
+    from gradcore.datasets import load_table
+    from gradcore.diagnosis.diagnose import diagnose
+    from gradcore.network import mlp
+
+    assert main(["diagnose", table, "--target", "kind", *SICK]) == 0
+    data = load_table(table, "kind")
+    net = mlp([2, *30 * [16], 2], activation="sigmoid", seed=0)
+    assert (
+        capsys.readouterr().out.strip() == str(diagnose(net, data.X, data.y, optimizer="adam(0.001)")).strip()
+    )
+
+
+def test_healthy_data_and_fail_on(table, capsys):
+    assert main(["diagnose", table, "--target", "kind", "--fail-on", "fault"]) == 0
+    assert len(capsys.readouterr().out.strip().split("\n")) == 3
+    assert main(["diagnose", table, "--target", "kind", *SICK, "--fail-on", "fault"]) == 1
+    assert main(["diagnose", table, "--target", "kind", *SICK]) == 0
+
+
+def test_json(table, capsys):
+    assert (
+        main(["diagnose", table, "--target", "kind", *SICK, "--json", "--epochs", "1", "--fail-on", "fault"])
+        == 1
+    )
+    content = json.loads(capsys.readouterr().out)
+    assert content["healthy"] is False
+    assert content["proof"]["control"]["trains"] is False
+
+
+def test_ledger(capsys):
+    assert main(["diagnose", "--seeds", "1", "--epochs", "0", "--ledger"]) == 0
+    assert "end to end, log10: −34" in capsys.readouterr().out.replace("-34", "−34")
+
+
+def test_every_option(table, capsys):
+    options = (
+        "--layers 8,8 --norm batch --residual --dropout 0.1 --init he_normal --optimizer sgd(0.1,momentum=0.9) "
+        "--loss cross_entropy --steps 40 --seeds 2 --seed 3"
+    ).split()
+    assert main(["diagnose", table, "--target", "kind", *options]) == 0
+    assert main(["diagnose", table, "--target", "b", "--loss", "mse", "--epochs", "1"]) == 0
+    assert main(["diagnose", table, "--target", "kind", "--loss", "binary_cross_entropy"]) == 0
+
+
+def test_info(capsys):
+    assert main(["info"]) == 0
+    assert "instruction set" in capsys.readouterr().out
+    assert main(["info", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["cores"] >= 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "required"),
+        (["diagnoze"], "invalid choice"),
+        (["diagnose", "--bogus"], "--bogus"),
+        (["diagnose", "missing.csv", "--target", "y"], "missing.csv"),
+        (["diagnose", "TABLE", "--target", "kinds"], "kind"),
+        (["diagnose", "TABLE"], "target"),
+        (["diagnose", "--target", "y"], "DATA"),
+        (["diagnose", "--layers", "64y3"], "64x20"),
+        (["diagnose", "--layers", "0x3"], "64x20"),
+        (["diagnose", "--activation", "rleu"], "relu"),
+        (["diagnose", "--init", "normal("], "normal"),
+        (["diagnose", "--optimizer", "adam(-1)"], "lr"),
+        (["diagnose", "--dropout", "2"], "dropout"),
+        (["diagnose", "--seeds", "0"], "seeds"),
+        (["diagnose", "--steps", "many"], "steps"),
+        (["diagnose", "--fail-on", "never"], "fault"),
+    ],
+)
+def test_errors_are_one_line_on_stderr(arguments, message, table, capsys):
+    assert main([table if argument == "TABLE" else argument for argument in arguments]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("gradcore: error: ")
+    assert captured.err.count("\n") == 1
+    assert message in captured.err
+
+
+def test_sizes():
+    assert parse_sizes("64x3,10") == [64, 64, 64, 10]
+    assert parse_sizes("16×2") == [16, 16]
+
+
+def test_ascii_terminal_without_home(table):
+    env = {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    process = shell("diagnose", table, "--target", "kind", *SICK, env=env)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert out.decode("ascii").startswith("x VANISHING GRADIENT")
+    environment = {name: value for name, value in os.environ.items() if name != "HOME"}
+    done = subprocess.run(
+        [sys.executable, "-m", "gradcore", "info"], env=environment, capture_output=True, check=False
+    )
+    assert done.returncode == 0
+
+
+def test_closed_pipe_and_closed_stdout():
+    process = shell("diagnose", "--seeds", "1", "--epochs", "2")
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.wait(timeout=60) == 141
+    assert process.stderr.read() == b""
+    process.stderr.close()
+    command = f"{sys.executable} -m gradcore info >&-"
+    done = subprocess.run(command, shell=True, capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+def test_interrupted():
+    process = shell("diagnose", "--epochs", "5000")
+    process.stdout.readline()
+    time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    start = time.monotonic()
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err.decode().strip() == "gradcore: interrupted"
+    assert time.monotonic() - start < 5
+
+
+def test_names_that_the_terminal_cannot_show(tmp_path):
+    path = tmp_path / "dätä.csv"
+    path.write_text("ä,<script>,z\n1,2,3\n", encoding="utf-8")
+    process = shell(
+        "diagnose", str(path), "--target", "ж", env={"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    )
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert err.startswith(b"gradcore: error: unknown column")
