@@ -107,9 +107,18 @@ class Change:
             or self.width != 1
         )
 
+    @property
+    def changes_data(self) -> bool:
+        """Whether the data become others."""
+        return self.standardise or self.standardise_targets
+
     def data(self, batch: Batch) -> Batch:
         """Return the changed data."""
-        return batch.standardised(inputs=self.standardise, targets=self.standardise_targets)
+        return (
+            batch.standardised(inputs=self.standardise, targets=self.standardise_targets)
+            if self.changes_data
+            else batch
+        )
 
     def layers(self, layers: tuple[Layer, ...], input_size: int) -> tuple[Layer, ...]:
         """Return the changed list of layers."""

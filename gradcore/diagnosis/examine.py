@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy.typing as npt
 
 from gradcore.diagnosis.observe import Batch, count_dead, observe, watch
 from gradcore.health.evidence import Books, Evidence, Trace
@@ -49,14 +52,19 @@ def reference(net: Network, setting: Setting) -> Reference:
     return Reference(books, _watch(net, setting) if setting.steps else None)
 
 
-def examine(net: Network, setting: Setting, healthy: Reference) -> tuple[Evidence, list[Fault]]:
-    """Apply the rules to the network as it is and, where steps were asked for, to what they make of it."""
+def examine(
+    net: Network, setting: Setting, healthy: Reference, books: Books | None = None
+) -> tuple[Evidence, list[Fault]]:
+    """Apply the rules to the network as it is and, where steps were asked for, to what they make of it.
+
+    `books` are those of the network on the batch, where they are known already.
+    """
     evidence = Evidence(
-        books=observe(net, setting.batch, seed=setting.seed),
+        books=observe(net, setting.batch, seed=setting.seed) if books is None else books,
         healthy=healthy.books,
         optimizer=setting.optimizer,
         constant_loss=setting.batch.constant_loss(),
-        weights=net.get_parameters,
+        weights=_reader(net),
         dead_units=_dead_counter(net, setting.data),
         regression=not setting.batch.loss.classification,
     )
@@ -67,7 +75,7 @@ def examine(net: Network, setting: Setting, healthy: Reference) -> tuple[Evidenc
     evidence = replace(evidence, trace=trace, healthy_trace=healthy.trace)
     faults = {fault.kind: fault for fault in check(evidence)}
     after = replace(
-        evidence, books=observe(trained, setting.batch, seed=setting.seed), weights=trained.get_parameters,
+        evidence, books=observe(trained, setting.batch, seed=setting.seed), weights=_reader(trained),
         dead_units=_dead_counter(trained, setting.data), trace=None, healthy_trace=None, _dead={},
     )  # fmt: skip
     for fault in check(after):
@@ -85,3 +93,8 @@ def _watch(net: Network, setting: Setting, *, copied: bool = False) -> Trace:
 
 def _dead_counter(net: Network, data: Batch) -> Callable[[int], tuple[int, int]]:
     return lambda op: count_dead(net, data, op)
+
+
+def _reader(net: Network) -> Callable[[str], npt.NDArray[Any]]:
+    parameters = net._parameters
+    return lambda name: parameters.read(parameters.arena, parameters.slots[name])

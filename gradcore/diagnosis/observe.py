@@ -91,24 +91,24 @@ def _centred_gradients(net: Network, executor: Any, rows: int) -> npt.NDArray[np
     plan = net.plan
     slots = {(slot.op, slot.kind): slot for slot in plan.parameter_names.values()}
     result = []
-    for op in map(int, np.flatnonzero(plan.table["kind"] == kernels.OP_KINDS["dense"])):
-        weight, bias = slots[op, "weight"], slots.get((op, "bias"))
-        gradient = kernels.untile(executor.gradients, weight.offset, weight.rows, weight.columns)
-        slot, columns = int(plan.table["input"][op]), int(plan.table["columns_in"][op])
-        inputs = kernels.untile_slot(executor.activations, slot, executor.capacity, rows, columns)
-        with np.errstate(all="ignore"):
+    with np.errstate(all="ignore"):
+        for op in map(int, np.flatnonzero(plan.table["kind"] == kernels.OP_KINDS["dense"])):
+            weight, bias = slots[op, "weight"], slots.get((op, "bias"))
+            gradient = kernels.untile(executor.gradients, weight.offset, weight.rows, weight.columns)
             if rows == 1:
                 # one example differs from no other
                 result.append(_rms(gradient))
-            elif bias is not None:
+                continue
+            slot, columns = int(plan.table["input"][op]), int(plan.table["columns_in"][op])
+            inputs = kernels.untile_slot(executor.activations, slot, executor.capacity, rows, columns)
+            mean = np.add.reduce(inputs, axis=0, dtype=np.float64) / rows
+            if bias is not None:
                 shared = kernels.untile(executor.gradients, bias.offset, 1, bias.columns)
-                gradient = gradient - inputs.mean(axis=0, dtype=np.float64)[:, None] * shared
-                result.append(_rms(gradient))
+                result.append(_rms(gradient - mean[:, None] * shared))
             else:
                 # without a bias gradient the share of the inputs that differs between examples is the bound
-                deviation = inputs - inputs.mean(axis=0, dtype=np.float64)
                 scale = _rms(inputs)
-                result.append(_rms(gradient) * (_rms(deviation) / scale if scale > 0 else 0.0))
+                result.append(_rms(gradient) * (_rms(inputs - mean) / scale if scale > 0 else 0.0))
     return np.array(result)
 
 

@@ -4,18 +4,41 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from gradcore import activations, kernels
+from gradcore import activations, initializers, kernels
 from gradcore.compiler import compile_layers
 from gradcore.diagnosis.changes import Change, dense_layers
+from gradcore.layers import Layer
 from gradcore.network import Network
 from gradcore.parameters import Parameters
 from gradcore.plan import ParameterSlot, Plan
+from gradcore.streams import INITIAL_WEIGHTS, stream
+
+Array = npt.NDArray[Any]
 
 _ACTIVATION = kernels.OP_KINDS["activation"]
 _SPECIAL = (kernels.ACTIVATION_CODES["identity"], kernels.ACTIVATION_CODES["softmax"])
+
+
+# Initializers that only multiply standard normal numbers.
+_NORMAL = ("glorot_normal", "he_normal", "lecun_normal")
+_ONES = ("gamma", "running_var")
+
+
+class _Replay(np.random.Generator):
+    """A generator whose normal numbers are given."""
+
+    numbers: Array
+
+    def __init__(self) -> None:
+        super().__init__(np.random.Philox(0))
+
+    def standard_normal(self, *_: Any, **__: Any) -> Any:
+        return self.numbers
 
 
 class Variants:
@@ -35,8 +58,9 @@ class Variants:
     @cached_property
     def fresh(self) -> bool:
         """Whether the parameters are still those that the seed drew."""
-        drawn = Parameters(self.network.plan)
-        drawn.initialise(self.network.layers, self.network.seed)
+        inits = {layer.init for layer in dense_layers(self.network.layers)}
+        init = inits.pop() if len(inits) == 1 else "auto"
+        drawn = self._drawn(init if isinstance(init, str) else "auto", self.network.layers)
         return bool(np.array_equal(drawn.arena, self.network.parameters))
 
     def make(self, change: Change) -> Network:
@@ -80,17 +104,42 @@ class Variants:
                 parameters.arena[slot.offset : slot.offset + size] = net.parameters[
                     source[kind].offset : source[kind].offset + size
                 ]
-        ones = ("gamma", "running_var")
         parameters.write(
-            {n: np.ones(s.shape, plan.dtype) for n, s in parameters.slots.items() if n.endswith(ones)}
+            {n: np.ones(s.shape, plan.dtype) for n, s in parameters.slots.items() if n.endswith(_ONES)}
         )
         return _like(net, layers=layers, plan=plan, _parameters=parameters)
 
     def _with_weights(self, change: Change) -> Network:
-        parameters = Parameters(self.network.plan)
         layers = Change(init=change.init).layers(self.network.layers, self.network.input_size)
-        parameters.initialise(layers, self.network.seed)
-        return _like(self.network, _parameters=parameters)
+        return _like(self.network, _parameters=self._drawn(change.init or "auto", layers))
+
+    def _drawn(self, init: str, layers: tuple[Layer, ...]) -> Parameters:
+        """Draw initial parameters; what is a multiple of normal numbers comes from numbers drawn once."""
+        parameters = Parameters(self.network.plan)
+        plain = all(layer.bias_init == "zeros" for layer in dense_layers(layers))
+        if not plain or not (init.startswith("normal") or init in _NORMAL):
+            parameters.initialise(layers, self.network.seed)
+            return parameters
+        initializer, replay = initializers.resolve(init), _Replay()
+        arrays = {}
+        for name, slot in parameters.slots.items():
+            if name.endswith("weight"):
+                replay.numbers = self._numbers[name]
+                arrays[name] = initializer(slot.shape, rng=replay, dtype=self.network.dtype)
+            elif name.endswith(_ONES):
+                arrays[name] = np.ones(slot.shape, self.network.dtype)
+        parameters.write(arrays)
+        return parameters
+
+    @cached_property
+    def _numbers(self) -> dict[str, Array]:
+        """The normal numbers from which `Parameters.initialise` makes each weight."""
+        slots = self.network._parameters.slots
+        return {
+            name: stream(self.network.seed, INITIAL_WEIGHTS, number).standard_normal(slot.shape)
+            for number, (name, slot) in enumerate(slots.items())
+            if name.endswith("weight")
+        }
 
     def _with_activation(self, net: Network, name: str) -> Network:
         info, parameter = activations.resolve(name)

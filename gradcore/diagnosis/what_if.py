@@ -208,7 +208,8 @@ def what_if(
     origin = _relative_signal(evidence.books, first=True)
     outcomes = []
     for change in alternatives(variants, faults, evidence):
-        books, found = _try(variants.make(change), change, few, healthy)
+        known = None if change.rebuilds or change.changes_data else evidence.books
+        books, found = _try(variants.make(change), change, few, healthy, known)
         outcomes.append(
             Outcome(
                 change,
@@ -221,7 +222,9 @@ def what_if(
     return WhatIf(tuple(outcomes), 1e3 * (time.perf_counter() - start))
 
 
-def _try(net: Network, change: Change, setting: Setting, healthy: Reference) -> tuple[Books, list[Fault]]:
+def _try(
+    net: Network, change: Change, setting: Setting, healthy: Reference, known: Books | None
+) -> tuple[Books, list[Fault]]:
     optimizer = change.optimizer or setting.optimizer
     if change.rate != 1:
         optimizer = replace_rate(optimizer, optimizer.lr * change.rate)
@@ -231,7 +234,7 @@ def _try(net: Network, change: Change, setting: Setting, healthy: Reference) -> 
         if change.standardise_targets:
             # another scale of losses: the counterpart's no longer compare
             healthy = replace(healthy, trace=None)
-    evidence, found = examine(net, changed, healthy)
+    evidence, found = examine(net, changed, healthy, known)
     return evidence.books, found
 
 

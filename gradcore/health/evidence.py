@@ -8,7 +8,7 @@ Bounds come from it, from the dtype and from the optimizer, so that none of them
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -133,7 +133,7 @@ class Evidence:
     constant_loss : float
         Loss of the best constant predictor on this batch.
     weights : callable
-        Returns the parameters by name; called only by rules that need them.
+        Returns a parameter by its name; called only by rules that need it.
     dead_units : callable
         From the index of an activation op: dead units over *all* the data, and units.
     regression : bool
@@ -146,7 +146,7 @@ class Evidence:
     healthy: Books
     optimizer: Optimizer
     constant_loss: float
-    weights: Callable[[], Mapping[str, npt.NDArray[np.floating]]]
+    weights: Callable[[str], npt.NDArray[np.floating]]
     dead_units: Callable[[int], tuple[int, int]]
     regression: bool = False
     trace: Trace | None = None

@@ -66,7 +66,7 @@ def correlation_map(activation: str, q: float, c: float, weight_std: float, bias
 
     Examples
     --------
-    >>> correlation_map("tanh", 1.0, 0.9, 1.0) > 0.9
+    >>> correlation_map("sigmoid", 1.0, 0.5, 1.0) > 0.9
     True
     """
     nodes, weights = _gauss_hermite()

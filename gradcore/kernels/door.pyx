@@ -22,7 +22,8 @@ import numpy as np
 
 cdef extern from *:
     """
-    #if defined(__x86_64__) || defined(_M_X64)
+    #include <string.h>
+    #if defined(__x86_64__)
     static int cpu_runs(const char *level) {
         __builtin_cpu_init();
         if (!strcmp(level, "avx2")) return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");

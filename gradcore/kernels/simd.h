@@ -1,5 +1,4 @@
-/* The vector vocabulary of the kernels: GCC/Clang vector extensions, no intrinsics, so that one source serves
- * every instruction set.  setup.py compiles the engine once per instruction set and dtype with
+/* The vector vocabulary of the kernels: GCC/Clang vector extensions, so that one source serves every instruction set.  setup.py compiles the engine once per instruction set and dtype with
  *   GRADCORE_REAL_BITS    32 or 64    the dtype of this copy
  *   GRADCORE_VECTOR_BYTES 16, 32, 64  the width of one register
  *   GRADCORE_TILE_ROWS                rows of a register tile: as many as the register file holds (matmul.pxd)
@@ -29,12 +28,6 @@ typedef int64_t word;
 #define TILE (2 * LANES)    /* columns of a panel, units of a tile: two registers (plan.py calls it tile) */
 #define TILE_ROWS GRADCORE_TILE_ROWS
 #define REAL_IS_SINGLE (GRADCORE_REAL_BITS == 32)
-
-#if defined(__FMA__) || defined(__aarch64__)
-#define HAS_FMA 1
-#else
-#define HAS_FMA 0
-#endif
 
 typedef real vec __attribute__((vector_size(GRADCORE_VECTOR_BYTES)));
 typedef word mask __attribute__((vector_size(GRADCORE_VECTOR_BYTES)));   /* integers, or all-ones / all-zeros per lane */
@@ -89,17 +82,9 @@ SIMD vec vmin(vec a, vec b) { return vselect(a < b, a, b); }
 SIMD vec vfma(vec a, vec b, vec c) { return a * b + c; }
 /* 2^n for integers n inside the normal range */
 SIMD vec vpow2(mask n) { return (vec)((n + REAL_EXPONENT_BIAS) << REAL_MANTISSA_BITS); }
-SIMD mask mshift_right(mask n, int bits) { return n >> bits; }
-SIMD real vsum(vec v) { real s = v[0]; for (int i = 1; i < LANES; i++) s += v[i]; return s; }
 SIMD real vlargest(vec v) { real m = v[0]; for (int i = 1; i < LANES; i++) m = v[i] > m ? v[i] : m; return m; }
 SIMD real vsmallest(vec v) { real m = v[0]; for (int i = 1; i < LANES; i++) m = v[i] < m ? v[i] : m; return m; }
 SIMD real vlane(vec v, int i) { return v[i]; }
-/* lanes [0, n) of the register keep their bits, the rest become +0.0 */
-SIMD vec vfirst(vec v, int n) {
-    vec r = v;
-    for (int i = 0; i < LANES; i++) if (i >= n) r[i] = 0;
-    return r;
-}
 /* double lanes: for float the low and high half, for double the vector itself and zeros */
 #if REAL_IS_SINGLE && (defined(__clang__) || __GNUC__ >= 12)
 /* by way of one vector of twice the size: GCC takes the conversion of half a register apart */

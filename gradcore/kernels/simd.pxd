@@ -11,7 +11,6 @@ cdef extern from "simd.h" nogil:
     const int TILE                      # columns of a panel: two registers
     const int TILE_ROWS                 # rows of a register tile
     const bint REAL_IS_SINGLE
-    const bint HAS_FMA
     vec vload(const real *p)
     void vstore(real *p, vec v)
     vec vsplat(real x)
@@ -29,12 +28,9 @@ cdef extern from "simd.h" nogil:
     vec vmin(vec a, vec b)
     vec vfma(vec a, vec b, vec c)
     vec vpow2(mask n)
-    mask mshift_right(mask n, int bits)
-    real vsum(vec v)
     real vlargest(vec v)
     real vsmallest(vec v)
     real vlane(vec v, int i)
-    vec vfirst(vec v, int n)
     wide vwide_low(vec v)
     wide vwide_high(vec v)
     vec vnarrow(wide low, wide high)

@@ -67,7 +67,7 @@ def fair_coin_bound(tosses: int, risk: float) -> int:
     Examples
     --------
     >>> fair_coin_bound(64, 1e-6)
-    51
+    50
     """
     tail, k = 0.0, tosses
     while k > 0:

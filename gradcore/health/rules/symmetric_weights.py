@@ -18,16 +18,14 @@ def rule(evidence: Evidence) -> Fault | None:
     table, dense = ledger.plan.table, evidence.books.layers.op
     if (table["kind"] == kernels.OP_KINDS["dropout"]).any():
         return None
-    weights = evidence.weights()
     names = {slot.op: name for name, slot in ledger.plan.parameter_names.items() if slot.kind == "weight"}
-    matrices = [weights[names[int(op)]] for op in dense]
-    found = [
-        i
-        for i in range(len(matrices) - 1)
-        if len(matrices[i]) > 1
-        and matrices[i + 1].shape[1] == len(matrices[i])
-        and bool((matrices[i] == matrices[i][:1]).all() and (matrices[i + 1] == matrices[i + 1][:, :1]).all())
-    ]
+    found = []
+    for i in range(len(dense) - 1):
+        incoming = evidence.weights(names[int(dense[i])])
+        if len(incoming) > 1 and (incoming == incoming[:1]).all():
+            outgoing = evidence.weights(names[int(dense[i + 1])])
+            if outgoing.shape[1] == len(incoming) and (outgoing == outgoing[:, :1]).all():
+                found.append(i)
     if not found:
         return None
     return Fault(
