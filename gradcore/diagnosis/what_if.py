@@ -184,8 +184,8 @@ def alternatives(variants: Variants, faults: Sequence[Fault], evidence: Evidence
         singles.append(Change(norm=True))
     if not has(layers, Residual):
         singles.append(Change(residual=True))
-    if evidence.books.spread > 0.5:
-        # the widths alone scatter the gain by more than half a decade
+    if evidence.books.spread > 0.5 and not has(layers, Residual):
+        # the widths alone scatter the gain by more than half a decade (and a block must stay as wide as its input)
         singles.append(Change(width=4))
     if len(split_groups(layers)) > 3:
         singles.append(Change(depth=0.5))

@@ -1,4 +1,5 @@
-/* The vector vocabulary of the kernels: GCC/Clang vector extensions, so that one source serves every instruction set.  setup.py compiles the engine once per instruction set and dtype with
+/* The vector vocabulary of the kernels, in GCC/Clang vector extensions, so that one source serves every instruction
+ * set.  setup.py compiles the engine once per instruction set and dtype with
  *   GRADCORE_REAL_BITS    32 or 64    the dtype of this copy
  *   GRADCORE_VECTOR_BYTES 16, 32, 64  the width of one register
  *   GRADCORE_TILE_ROWS                rows of a register tile: as many as the register file holds (matmul.pxd)
