@@ -5,7 +5,7 @@ module with Python functions, is compiled once.  At import the door opens the be
 
 Environment:
     GRADCORE_BUILD=release (default) | checked    checked: bounds checks, AddressSanitizer, UndefinedBehaviorSanitizer
-    GRADCORE_LEVELS=baseline,avx2                 build these instruction sets only (default: all of this machine's family)
+    GRADCORE_LEVELS=baseline,avx2                 build only these instruction sets (default: all of the family)
 """
 
 import os
@@ -41,7 +41,11 @@ NUMERICS = ["-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"]
 
 CHECKED = os.environ.get("GRADCORE_BUILD", "release") == "checked"
 if CHECKED:
-    SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer"]
+    SANITIZERS = [
+        "-fsanitize=address,undefined",
+        "-fno-sanitize-recover=undefined",
+        "-fno-omit-frame-pointer",
+    ]
     COMPILE_FLAGS = ["-O1", "-g", *NUMERICS, *SANITIZERS]
     LINK_FLAGS = [*SANITIZERS]
 else:
@@ -80,7 +84,9 @@ def levels():
     """Instruction sets to build: those of this machine's family, or the ones GRADCORE_LEVELS names."""
     family = platform.machine().lower()
     if family not in LEVELS:
-        raise SystemExit(f"gradcore: no kernels for {family!r} yet; it builds on {', '.join(sorted(LEVELS))}.")
+        raise SystemExit(
+            f"gradcore: no kernels for {family!r} yet; it builds on {', '.join(sorted(LEVELS))}."
+        )
     known = LEVELS[family]
     wanted = [name for name in os.environ.get("GRADCORE_LEVELS", "").split(",") if name] or list(known)
     if unknown := set(wanted) - set(known):
@@ -139,7 +145,9 @@ class BuildExtensions(build_ext):
     def finalize_options(self):
         super().finalize_options()
         if CHECKED:
-            self.build_temp = str(Path(self.build_temp) / "checked")  # objects of the two builds must never mix
+            self.build_temp = str(
+                Path(self.build_temp) / "checked"
+            )  # objects of the two builds must never mix
         self.parallel = self.parallel or os.cpu_count()
 
     def build_extension(self, ext):

@@ -52,7 +52,11 @@ def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'gradcore' has no attribute {name!r}")
     module = import_module(f"gradcore.{_HOME[name]}")
-    value = module if _HOME[name].rpartition(".")[2] == name and not hasattr(module, name) else getattr(module, name)
+    value = (
+        module
+        if _HOME[name].rpartition(".")[2] == name and not hasattr(module, name)
+        else getattr(module, name)
+    )
     globals()[name] = value
     return value
 

@@ -368,7 +368,9 @@ def resolve(spec: str | Callable[..., Weights]) -> Initializer:
             return spec
         return Initializer(spec, Spec(getattr(spec, "__name__", repr(spec))))
     if not isinstance(spec, str):
-        raise TypeError(f"expected the name of an initializer such as 'normal(0.01)', or a function, got {spec!r}")
+        raise TypeError(
+            f"expected the name of an initializer such as 'normal(0.01)', or a function, got {spec!r}"
+        )
     return _resolve_text(spec)
 
 

@@ -31,9 +31,9 @@ def rule(evidence: Evidence) -> Fault | None:
     norms = np.concatenate([records["weight_gradient"]["norm"], records["bias_gradient"]])
     norm = math.hypot(*norms[norms > 0])
     if isinstance(evidence.optimizer, SGD):
-        overshoot = evidence.step_size * norm * norm / books.ledger.loss if books.ledger.loss > 0 else 0.0
+        overshoot = evidence.optimizer.lr * norm * norm / books.ledger.loss if books.ledger.loss > 0 else 0.0
     else:
-        overshoot = evidence.step_size * 10.0 ** min(excess, 300.0)
+        overshoot = evidence.optimizer.lr * 10.0 ** min(excess, 300.0)
     if not overshoot > 1:
         return None
     layers, ledger = books.layers, books.ledger
