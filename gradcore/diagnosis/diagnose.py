@@ -25,6 +25,7 @@ from gradcore.network import Network
 from gradcore.optimizers import Optimizer, resolve as resolve_optimizer
 from gradcore.streams import ORDER, check_seed, stream
 from gradcore.training.data import as_inputs, check_rows
+from gradcore.training.loop import check_batch_norm
 from gradcore.training.targets import encode
 
 if TYPE_CHECKING:
@@ -196,6 +197,7 @@ def diagnose(
     inputs = as_inputs(X, net.input_size, net.dtype)
     targets = encode(y, loss, net.output_size, net.dtype, classes=net.classes_)
     check_rows(inputs, targets.values)
+    check_batch_norm(net, min(len(inputs), batch_size or 2))
     data = Batch(inputs, targets.values, targets.loss)
     order = stream(seed, ORDER, 0).permutation(len(data))
     batch = data.rows(order[: min(len(data), ROWS)])
@@ -219,6 +221,9 @@ def diagnose(
     if faults:
         table = what_if(variants, setting, healthy, evidence, faults)
         faults = [_explained(fault, table) for fault in faults]
+        if not evidence.books.ledger.input.signal > 0 and len(batch) > 1:
+            # all rows are the same: no network can tell them apart
+            faults = [replace(fault, causes=("no_signal_in_data",), advice="") for fault in faults]
         best = table.best(faults[0])
         if best is not None:
             changed = observe(variants.make(best.change), best.change.data(batch), seed=seed)

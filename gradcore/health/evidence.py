@@ -193,15 +193,14 @@ class Evidence:
         return self._dead[op]
 
     @cached_property
-    def dead_layers(self) -> tuple[int, ...]:
-        """Activation ops all of whose units are dead."""
+    def dead_layer(self) -> int | None:
+        """The first activation op all of whose units are dead; what comes after it sees no examples any more."""
         table, flat = self.books.ledger.plan.table, self.books.ledger.records["flat"]
         rows = self.books.ledger.rows
-        found = []
         for op in np.flatnonzero(table["kind"] == kernels.OP_KINDS["activation"]):
             # every element of the batch flat: only then can all units be dead on all the data
             if flat[op] >= rows * table["columns_out"][op]:
                 dead, units = self.dead_at(int(op))
                 if dead == units:
-                    found.append(int(op))
-        return tuple(found)
+                    return int(op)
+        return None

@@ -156,3 +156,24 @@ def test_usable_gradient_is_the_centred_one(use_bias, rng):
         assert books.usable[1] == pytest.approx(exact, rel=1e-9)
     else:
         assert books.usable[1] > 0
+
+
+def test_rows_that_are_all_the_same():
+    fault = diagnose(mlp([6, 8, 3], seed=0), np.zeros((40, 6)), np.arange(40) % 3).faults[0]
+    assert fault.causes == ("no_signal_in_data",)
+
+
+def test_batch_norm_needs_two_rows():
+    net = mlp([64, 8, 10], norm="batch", seed=0)
+    with pytest.raises(ValueError, match="batch norm"):
+        diagnose(net, X[:1], Y[:1])
+    with pytest.raises(ValueError, match="batch norm"):
+        diagnose(net, X, Y, steps=5, batch_size=1)
+
+
+def test_three_hundred_layers():
+    diagnosis = diagnose(
+        mlp([64, *300 * [4], 10], activation="tanh", init="normal(0.1)", seed=0), X[:50], Y[:50]
+    )
+    assert diagnosis.faults[0].kind == "vanishing_gradient"
+    assert max(map(len, str(diagnosis).split("\n"))) <= 80

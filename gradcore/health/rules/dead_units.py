@@ -30,15 +30,18 @@ def rule(evidence: Evidence) -> Fault | None:
     table, flat, rows = ledger.plan.table, ledger.records["flat"], ledger.rows
     ops = np.flatnonzero(table["kind"] == kernels.OP_KINDS["activation"])
     ops = ops[ops < len(table) - 1]
-    dead_layers = set(evidence.dead_layers)
-    found: dict[int, tuple[int, int]] = {op: evidence.dead_at(op) for op in dead_layers}
+    dead_layer = evidence.dead_layer
+    if dead_layer is not None:
+        # a dead layer makes constants of all above it: theirs is no sickness of their own
+        ops = ops[ops <= dead_layer]
+    found: dict[int, tuple[int, int]] = {}
     for op in map(int, ops):
         units = int(table["columns_out"][op])
         bound = fair_coin_bound(units, RISK / len(ops))
         # dead units are flat on every row: a batch with fewer flat elements needs no closer look
-        if op not in found and bound < units and flat[op] > bound * rows:
+        if op == dead_layer or (bound < units and flat[op] > bound * rows):
             dead, _ = evidence.dead_at(op)
-            if dead > bound:
+            if op == dead_layer or dead > bound:
                 found[op] = (dead, units)
     if not found:
         return None
@@ -47,12 +50,12 @@ def rule(evidence: Evidence) -> Fault | None:
     dead, units = found[first]
     return Fault(
         "dead_units",
-        "fatal" if dead_layers else "serious",
+        "serious" if dead_layer is None else "fatal",
         ops=tuple(ledger.plan.names[op] for op in sorted(found)),
         evidence={
             "dead": {ledger.plan.names[op]: list(found[op]) for op in sorted(found)},
             "largest_share": max(d / n for d, n in found.values()),
-            "first_dead_layer": int(np.searchsorted(dense, min(dead_layers))) if dead_layers else None,
+            "first_dead_layer": None if dead_layer is None else int(np.searchsorted(dense, dead_layer)),
             "first_layer": int(np.searchsorted(dense, first)),
             "narrowness": float(np.sum(1 / evidence.books.layers.units[:-1])),
             "layers": len(dense),

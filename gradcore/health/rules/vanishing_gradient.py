@@ -30,7 +30,7 @@ def rule(evidence: Evidence) -> Fault | None:
     bound is a hundredth of what the healthy counterpart receives from the same optimizer.
     """
     books, healthy = evidence.books, evidence.healthy
-    if not books.finite or not healthy.finite or evidence.learned or evidence.dead_layers:
+    if not books.finite or not healthy.finite or evidence.learned or evidence.dead_layer is not None:
         return None
     # An output that passes nothing on, or a loss that asks for nothing, is no vanishing.
     if not books.layers.delta[-1] > 0:
