@@ -241,8 +241,8 @@ def _may_share(table: NDArray[np.void], gap: int) -> bool:
     """Tell whether the gap before op number `gap` is one that all activations can share."""
     if gap == 0 or not _is(table[gap - 1], "activation"):
         return False
-    readers = [op for op in table[gap:] if not _is(op, "fork")]
-    return bool(readers) and not _keeps_slope(readers[0]) and not _is_softmax(readers[0])
+    reader = next((op for op in table[gap:] if not _is(op, "fork")), None)
+    return reader is not None and not _keeps_slope(reader) and not _is_softmax(reader)
 
 
 def _place_parameters(

@@ -1,11 +1,18 @@
 """What all tests share: dtypes, seeds, and the arrays that break naive code."""
 
+import os
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import gradcore
 from gradcore import kernels
+
+# Processes that tests start use this gradcore, installed or built in place, not the sources they happen to stand in.
+os.environ["PYTHONSAFEPATH"] = "1"
+os.environ["PYTHONPATH"] = str(Path(gradcore.__file__).resolve().parent.parent)
 
 
 def pytest_report_header():

@@ -628,7 +628,9 @@ cdef class Executor:
         self.threads = threads
         self.held = held
         table = np.ascontiguousarray(table)
-        self._check_table(table, len(parameters), 0 if state is None else len(state),
+        p.ops = <const Op*>held.take(table.view(np.uint8), "table", False).buf
+        p.n_ops = len(table)
+        self._check_table(len(parameters), 0 if state is None else len(state),
                           0 if transposed is None else len(transposed), 0 if saved is None else len(saved),
                           activation_columns, delta_columns, gradients is not None)
         self.activations = aligned_zeros(activation_columns * capacity, dtype)
@@ -639,13 +641,11 @@ cdef class Executor:
         targets = aligned_zeros(_panels(columns_out, self.engine.tile) * self.engine.tile * capacity, dtype)
         labels = np.zeros(capacity, np.int64)
         row_losses = np.zeros(capacity)
-        units = self._units(table)
+        units = self._units()
         squares = np.zeros((5, max(len(units), 1)))
         widest = max(int(table["columns_in"].max()), int(table["columns_out"].max()))
         parts = np.zeros((_panels(widest, self.engine.tile) + 1) * self.engine.part_size, np.uint8)
         self.kept = (table, targets, labels, row_losses, units, squares, parts)
-        p.ops = <const Op*>held.take(table.view(np.uint8), "table", False).buf
-        p.n_ops = len(table)
         p.capacity = capacity
         p.columns_in = columns_in
         p.columns_out = columns_out
@@ -682,61 +682,68 @@ cdef class Executor:
         if self.team != NULL:
             self.engine.team_stop(self.team)
 
-    def _check_table(self, table, Py_ssize_t parameters, Py_ssize_t state, Py_ssize_t transposed, Py_ssize_t saved,
-                     Py_ssize_t activations, Py_ssize_t deltas, bint backward):
-        # Everything the engine will touch lies inside its arena: the last look before raw pointers.
-        def inside(what, start, size, room, needed=True):
-            if (start >= 0 or needed) and (start < 0 or start + size > room):
-                raise ValueError(f"table: op {i} needs {size} of {what} from {start}, but there are {room}")
+    cdef int _inside(self, Py_ssize_t op, str what, int64_t start, Py_ssize_t size, Py_ssize_t room) except -1:
+        if start < 0 or start + size > room:
+            raise ValueError(f"table: op {op} needs {size} of {what} from {start}, but there are {room}")
+        return 0
 
-        tile = self.engine.tile
-        for i, op in enumerate(table):
-            kind = op["kind"]
-            width_in, width_out = (_panels(op[name], tile) * tile for name in ("columns_in", "columns_out"))
-            inside("activations", op["input"], width_in, activations)
-            inside("activations", op["output"], width_out, activations)
-            inside("deltas", op["d_input"], width_in, deltas)
-            inside("deltas", op["d_output"], width_out, deltas)
-            if kind == DENSE:
-                inside("parameters", op["weight"], int(op["columns_in"]) * width_out, parameters)
-                inside("parameters", op["bias"], width_out, parameters, needed=False)
-                if backward or transposed:
-                    inside("transposed weights", op["transposed"], int(op["columns_out"]) * width_in, transposed,
-                           needed=backward and op["d_input"] != 0)
-            elif kind == BATCH_NORM:
-                inside("parameters", op["weight"], width_out, parameters)
-                inside("parameters", op["bias"], width_out, parameters)
-                inside("state", op["state"], 2 * width_out, state)
-                inside("saved", op["saved"], 3 * width_out, saved)
-            if kind in (FORK, JOIN):
-                if not 0 <= op["partner"] < len(table) or table[op["partner"]]["partner"] != i:
+    cdef int _check_table(self, Py_ssize_t parameters, Py_ssize_t state, Py_ssize_t transposed, Py_ssize_t saved,
+                          Py_ssize_t activations, Py_ssize_t deltas, bint backward) except -1:
+        # Everything the engine will touch lies inside its arena: the last look before raw pointers.
+        cdef Py_ssize_t tile = self.engine.tile, i, n = self.program.n_ops, width_in, width_out
+        cdef const Op* op
+        for i in range(n):
+            op = &self.program.ops[i]
+            if op.columns_in < 1 or op.columns_out < 1 or op.kind < DENSE or op.kind > JOIN:
+                raise ValueError(f"table: op {i} of kind {op.kind} maps {op.columns_in} to {op.columns_out} columns")
+            width_in = _panels(op.columns_in, tile) * tile
+            width_out = _panels(op.columns_out, tile) * tile
+            self._inside(i, "activations", op.input, width_in, activations)
+            self._inside(i, "activations", op.output, width_out, activations)
+            self._inside(i, "deltas", op.d_input, width_in, deltas)
+            self._inside(i, "deltas", op.d_output, width_out, deltas)
+            if op.kind == DENSE:
+                self._inside(i, "parameters", op.weight, op.columns_in * width_out, parameters)
+                if op.bias >= 0:
+                    self._inside(i, "parameters", op.bias, width_out, parameters)
+                if (backward and op.d_input != 0) or (transposed and op.transposed >= 0):
+                    self._inside(i, "transposed weights", op.transposed, op.columns_out * width_in, transposed)
+            elif op.kind == BATCH_NORM:
+                self._inside(i, "parameters", op.weight, width_out, parameters)
+                self._inside(i, "parameters", op.bias, width_out, parameters)
+                self._inside(i, "state", op.state, 2 * width_out, state)
+                self._inside(i, "saved", op.saved, 3 * width_out, saved)
+            elif op.kind == FORK or op.kind == JOIN:
+                if op.partner < 0 or op.partner >= n or self.program.ops[op.partner].partner != i:
                     raise ValueError(f"table: op {i} has no partner")
-            elif kind not in (DENSE, ACTIVATION, BATCH_NORM, DROPOUT):
-                raise ValueError(f"table: op {i} is of unknown kind {kind}")
+        return 0
 
     cdef void* _optional(self, array, str name, Py_ssize_t size) except? NULL:
         if array is None or len(array) == 0:
             return NULL
         return self.held.reals(array, name, self.code, size, True)
 
-    cdef object _units(self, table):
+    cdef object _units(self):
         # Shares of the parameters: up to 128 rows of a panel of weights, and each bias, gamma, beta.
-        cdef Py_ssize_t tile = self.engine.tile
-        rows_of_unit = max(tile, 128 // tile * tile)
+        cdef Py_ssize_t tile = self.engine.tile, i, panel, panels, row, rows, height
+        cdef Py_ssize_t rows_of_unit = tile if tile > 128 else 128 // tile * tile
+        cdef const Op* op
         found = []
-        for i, op in enumerate(table):
-            columns = _panels(op["columns_out"], tile) * tile
-            if op["kind"] == DENSE:
-                rows = int(op["columns_in"])
-                for panel in range(columns // tile):
-                    for row in range(0, rows, rows_of_unit):
-                        height = min(rows_of_unit, rows - row)
-                        found.append((i, int(op["weight"]) + panel * rows * tile + row * tile, height * tile, panel, row,
-                                      height))
-            elif op["weight"] >= 0:
-                found.append((i, int(op["weight"]), columns, 0, 0, 0))
-            if op["bias"] >= 0:
-                found.append((i, int(op["bias"]), columns, 0, 0, 0))
+        for i in range(self.program.n_ops):
+            op = &self.program.ops[i]
+            panels = _panels(op.columns_out, tile)
+            if op.kind == DENSE:
+                rows = op.columns_in
+                for panel in range(panels):
+                    row = 0
+                    while row < rows:
+                        height = rows - row if rows - row < rows_of_unit else rows_of_unit
+                        found.append((i, op.weight + (panel * rows + row) * tile, height * tile, panel, row, height))
+                        row += height
+            elif op.weight >= 0:
+                found.append((i, op.weight, panels * tile, 0, 0, 0))
+            if op.bias >= 0:
+                found.append((i, op.bias, panels * tile, 0, 0, 0))
         return np.array(found, np.int64).reshape(-1, 6)
 
     cdef int _run(self, int64_t job) except -1:
