@@ -274,7 +274,7 @@ def _style(stream: TextIO | None, example: str) -> Style:
         symbols = False
     colours = (
         stream is not None
-        and stream.isatty()
+        and (stream.isatty() or bool(os.environ.get("FORCE_COLOR")))
         and not os.environ.get("NO_COLOR")
         and os.environ.get("TERM") != "dumb"
     )
