@@ -714,16 +714,16 @@ class Network:
     @contextmanager
     def _training(self) -> Iterator[None]:
         """Hold the network for training."""
-        if not self._training_lock.acquire(blocking=False):
+        if self._training_lock.locked():
             raise RuntimeError(
                 "this network is being trained: wait until that fit or step has ended, or train net.copy()"
             )
-        self._trainer = threading.get_ident()
-        try:
-            yield
-        finally:
-            self._trainer = None
-            self._training_lock.release()
+        with self._training_lock:  # (of C: a Ctrl-C cannot come between taking it and this block)
+            self._trainer = threading.get_ident()
+            try:
+                yield
+            finally:
+                self._trainer = None
 
     @contextmanager
     def _writing(self) -> Iterator[None]:

@@ -107,39 +107,40 @@ class Stepper:
         RuntimeError
             Closed, or the network is being trained by somebody else.
         """
-        if type(X) is not np.ndarray or X.dtype != self._dtype:
-            X = as_inputs(X, self._columns, self._dtype, finite=False)
+        if type(X) is not np.ndarray or X.dtype != self._dtype or not X.flags.aligned:
+            X = np.require(as_inputs(X, self._columns, self._dtype, finite=False), requirements="A")
         if not self._direct or type(y) is not np.ndarray or (y.dtype, y.ndim) != self._target_kind:
             y = self._targets(y)
+        if not y.flags.c_contiguous:
+            y = np.ascontiguousarray(y)
         rows = len(X)
         if rows != len(y) or not 0 < rows <= self._settings.batch_size:
             self._refuse(X, y)
         if rows == 1 and self._needs_two:
             check_batch_norm(self._net, rows)
         mode = self._mode if self._settings.probe is None else self._mode | self._probe_mode()
-        if not self._lock.acquire(False):
+        if self._lock.locked():
             raise RuntimeError("this network is being trained by somebody else; train net.copy()")
-        try:
+        with self._lock:  # (of C: a Ctrl-C cannot come between taking it and the block that gives it back)
             if self._version != self._net._version:
                 self._refresh()
             executor = self._executor
             executor.bind(X, y)
-            _, status = executor.train(
-                self._order, 0, rows, rows, mode=mode, hyper=self._hyper, seed=self.seed, step=self.steps + 1,
-                losses=self._value, norms=self._norm,
-            )  # fmt: skip
             self._pending = None
             self._version = self._net._version = self._net._version + 1
-        finally:
-            self._lock.release()
+            try:
+                _, status = executor.train(
+                    self._order, 0, rows, rows, mode=mode, hyper=self._hyper, seed=self.seed,
+                    step=self.steps + 1, losses=self._value, norms=self._norm,
+                )  # fmt: skip
+            finally:  # a Ctrl-C during the step is raised after it: what was applied is booked
+                self.steps += executor.applied
         loss = self._value.item()
         self._seen += 1
         if mode != self._mode:
             self._keep_ledger(loss, rows)
         if status:
             self._fault(rows)
-        else:
-            self.steps += 1
         return loss
 
     def forward(self, X: ArrayLike) -> Array:
@@ -201,20 +202,21 @@ class Stepper:
         if len(d_output) != rows:
             raise ValueError(f"output_grad has {len(d_output)} rows, the batch has {rows}")
         with self._net._training():
-            norm, status = self._executor.backward_batch(
-                np.ascontiguousarray(d_output), mode=self._pending_mode, hyper=self._hyper, seed=self.seed,
-                step=self.steps + 1,
-            )  # fmt: skip
             X, self._pending = self._pending, None
             self._version = self._net._version = self._net._version + 1
+            try:
+                norm, status = self._executor.backward_batch(
+                    np.ascontiguousarray(d_output), mode=self._pending_mode, hyper=self._hyper, seed=self.seed,
+                    step=self.steps + 1,
+                )  # fmt: skip
+            finally:
+                self.steps += self._executor.applied
         self._seen += 1
         if self._pending_mode != self._mode:
             self._keep_ledger(float("nan"), rows)
         if status:
             self._executor.bind(X, None)
             self._fault(rows)
-        else:
-            self.steps += 1
         return float(norm)
 
     @property

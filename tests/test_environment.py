@@ -132,3 +132,27 @@ with multiprocessing.get_context("fork").Pool(2) as pool:
 """
     result = python(code)
     assert result.returncode == 0, result.stderr
+
+
+def test_a_forked_child_of_a_threaded_stepper_steps_closes_and_exits():
+    result = python("""
+import os, time, numpy as np, gradcore
+X, y = np.random.default_rng(0).normal(size=(64, 8)).astype("f4"), np.arange(64) % 2
+step = gradcore.mlp([8, 64, 64, 2], seed=0).stepper(batch_size=64, threads=2, loss="cross_entropy", seed=0)
+step(X, y)
+time.sleep(0.05)    # the workers are asleep now
+child = os.fork()
+loss = step(X, y)
+if child == 0:
+    step.close()
+    raise SystemExit(0)
+for _ in range(200):
+    done, status = os.waitpid(child, os.WNOHANG)
+    if done:
+        break
+    time.sleep(0.05)
+else:
+    os.kill(child, 9)
+assert done and status == 0, (done, status)
+""")
+    assert result.returncode == 0, result.stderr

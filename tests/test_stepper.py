@@ -235,3 +235,74 @@ def test_numbers_as_targets(rng):
     net = mlp([2, 3], seed=0)
     step = net.stepper(batch_size=10, loss="mse(reduction='sum')", optimizer="sgd(0.01)", seed=0)
     assert step(X, np.zeros((10, 3))) == pytest.approx(np.sum(mlp([2, 3], seed=0).forward(X) ** 2), rel=1e-5)
+
+
+def test_a_fit_in_between_is_noticed(data):
+    X, y = data
+    net = mlp([5, 32, 32, 3], seed=0)
+    step = net.stepper(batch_size=40, optimizer="sgd(0.1)", loss="cross_entropy", seed=0)
+    step(X, y)
+    step.forward(X)
+    net.fit(X, y, epochs=5, optimizer="sgd(0.5)", batch_size=16, seed=0, progress=False)
+    with pytest.raises(RuntimeError, match="changed since forward"):
+        step.backward(np.ones((40, 3), np.float32))
+    fresh = net.copy()
+    step(X, y)
+    fresh.stepper(batch_size=40, optimizer="sgd(0.1)", loss="cross_entropy", seed=0)(X, y)
+    assert np.array_equal(net.parameters, fresh.parameters)
+
+
+def test_two_part_steps_of_a_stepper_with_a_loss_locate_their_faults(data):
+    X, _ = data
+    net = mlp([5, 8, 3], seed=0)
+    step = net.stepper(batch_size=8, loss="cross_entropy")
+    step.forward(X[:8])
+    before = net.parameters.tobytes()
+    with pytest.warns(GradcoreWarning, match="not applied"):
+        assert not np.isfinite(step.backward(np.full((8, 3), np.nan)))
+    assert net.parameters.tobytes() == before
+    assert step.steps == 0
+    assert len(step.faults) == 1
+
+
+def test_targets_of_any_strides(data):
+    X, y = data
+    nets = [mlp([5, 8, 3], seed=0) for _ in range(2)]
+    nets[0].stepper(batch_size=40, loss="cross_entropy", seed=0)(X, y[::-1])
+    nets[1].stepper(batch_size=40, loss="cross_entropy", seed=0)(X, y[::-1].copy())
+    assert np.array_equal(nets[0].parameters, nets[1].parameters)
+
+
+def test_a_rate_beyond_the_dtype_is_refused_before_anything_changes(data):
+    X, y = data
+    net = mlp([5, 8, 3], seed=0)
+    before = net.parameters.tobytes()
+    with pytest.raises(ValueError, match=r"lr: 1e\+39 is beyond float32"):
+        net.fit(X, y, optimizer="sgd(1e39)", epochs=1, progress=False)
+    assert net.parameters.tobytes() == before
+
+
+def test_an_interrupted_step_is_booked(data):
+    """Ctrl-C arrives while the kernels run and is raised after them; the lock is free again."""
+    X, y = data
+    net = mlp([5, 8, 3], seed=0)
+    step = net.stepper(batch_size=40, loss="cross_entropy", seed=0)
+    executor = step._executor
+
+    class Interrupted:
+        applied = property(lambda self: executor.applied)
+
+        def __getattr__(self, name):
+            return getattr(executor, name)
+
+        def train(self, *arguments, **names):
+            executor.train(*arguments, **names)
+            raise KeyboardInterrupt
+
+    step._executor = Interrupted()
+    with pytest.raises(KeyboardInterrupt):
+        step(X, y)
+    assert step.steps == 1
+    step._executor = executor
+    step(X, y)
+    assert step.steps == 2

@@ -5,7 +5,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 
 from .activations cimport activation_forward
-from .clipping cimport clip_by_value, scale_by
+from .clipping cimport clip_by_value, scale_by, usable_bound
 from .dense cimport panels_of, used_columns
 from .dropout cimport dropout_forward_panel
 from .losses cimport (
@@ -269,7 +269,7 @@ cdef inline double plain_adam_update(void* p, const void* g, void* m, void* v, i
 
 
 cdef inline void plain_clip_by_value(void* x, index n, double bound) noexcept nogil:
-    clip_by_value(<real*>x, n, <real>bound)
+    clip_by_value(<real*>x, n, usable_bound(bound))
 
 
 cdef inline void plain_scale_by(void* x, index n, double factor) noexcept nogil:

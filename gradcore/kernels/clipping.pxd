@@ -1,7 +1,14 @@
 # Gradient clipping (Pascanu, Mikolov and Bengio, ICML 2013): by value each gradient is clamped to ±bound; by norm all
 # are multiplied by max_norm / norm.
-from .simd cimport real
+from .simd cimport REAL_IS_SINGLE, real
 from .types cimport index
+
+
+# A bound too small for the dtype becomes its smallest subnormal: zero would turn finite gradients into zeros.
+cdef inline real usable_bound(double bound) noexcept nogil:
+    if bound > 0.0 and <real>bound == 0.0:
+        return <real>(1.401298464324817e-45 if REAL_IS_SINGLE else 5e-324)
+    return <real>bound
 
 
 # x = x clamped to ±bound; NaN stays NaN.

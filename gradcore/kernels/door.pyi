@@ -90,6 +90,7 @@ class Executor:
     records: Array
     gradients: Array | None
     capacity: int
+    applied: int
     def __init__(
         self,
         table: Array,

@@ -607,7 +607,8 @@ cdef class Executor:
     cdef readonly object deltas
     cdef readonly object records
     cdef readonly object gradients
-    cdef readonly int capacity
+    cdef readonly Py_ssize_t capacity
+    cdef readonly Py_ssize_t applied       # steps of the last call that were applied; 0 as soon as data are bound
 
     def __cinit__(self):
         self.team = NULL
@@ -778,6 +779,8 @@ cdef class Executor:
         cdef Program* p = &self.program
         cdef Py_ssize_t r
         self.bound = Buffers()
+        self.applied = 0
+        p.data = NULL
         p.data_labels = NULL
         p.data_values = NULL
         self._bind_rows(X, "X")
@@ -803,14 +806,14 @@ cdef class Executor:
                     raise ValueError("mode: this plan was compiled without input_gradient")
         return 0
 
-    cdef int _ready(self, bint backward) except -1:
+    cdef int _ready(self, bint backward, bint targets) except -1:
         cdef Program* p = &self.program
         if p.data == NULL or self.bound is None:
             raise ValueError("no data: call bind first")
         if backward and p.gradients == NULL:
             raise ValueError("this executor was built without gradients")
-        if backward and ((p.loss == CROSS_ENTROPY and p.data_labels == NULL)
-                         or (p.loss in (BINARY_CROSS_ENTROPY, MEAN_SQUARED_ERROR) and p.data_values == NULL)):
+        if targets and ((p.loss == CROSS_ENTROPY and p.data_labels == NULL)
+                        or (p.loss in (BINARY_CROSS_ENTROPY, MEAN_SQUARED_ERROR) and p.data_values == NULL)):
             raise ValueError("no targets: call bind with targets first")
         return 0
 
@@ -836,7 +839,8 @@ cdef class Executor:
         cdef Program* p = &self.program
         cdef Buffers buffers = Buffers()
         cdef Py_ssize_t steps
-        self._ready(True)
+        self.applied = 0
+        self._ready(True, True)
         self._check_mode(mode)
         self._take_order(buffers, order, first_row, rows_end)
         if batch_size < 1 or batch_size > p.capacity:
@@ -857,10 +861,15 @@ cdef class Executor:
         p.status = DONE
         if steps:
             self._run(TRAIN)
+        self.applied = p.steps_done - (p.status != DONE)
         return p.steps_done, p.status
 
     cdef int _check_moments(self) except -1:
         cdef Program* p = &self.program
+        if self.code == b"f":
+            for name, value in (("lr", p.hyper.lr), ("weight_decay", p.hyper.weight_decay)):
+                if value > 3.4028234663852886e38:
+                    raise ValueError(f"{name}: {value:g} is beyond float32")
         if p.hyper.optimizer == SGD:
             if p.hyper.momentum != 0 and p.moment1 == NULL:
                 raise ValueError("momentum needs one optimizer slot")
@@ -871,12 +880,13 @@ cdef class Executor:
     def observe(self, rows, *, int mode, uint64_t seed, uint64_t step, Py_ssize_t stop=-1, bint backward=True):
         """Forward, loss and backward of one batch without an update; its loss.
 
+        Without targets the loss is NaN, and backward starts from the dL/d(output) of the last `backward_batch`.
         With `stop` only ops[0..stop] run, forward, one by one, and the result is NaN.
         """
         cdef Program* p = &self.program
         cdef Buffers buffers = Buffers()
         cdef double norm = NAN
-        self._ready(backward and stop < 0)
+        self._ready(backward and stop < 0, False)
         self._check_mode(mode)
         self._take_order(buffers, rows, 0, len(rows))
         if p.end < 1 or p.end > p.capacity:
@@ -900,6 +910,8 @@ cdef class Executor:
         cdef Program* p = &self.program
         cdef Buffers buffers = Buffers()
         self.bound = Buffers()
+        self.applied = 0
+        p.data = NULL
         p.data_labels = NULL
         p.data_values = NULL
         self._bind_rows(X, "X")
@@ -918,6 +930,8 @@ cdef class Executor:
         cdef Program* p = &self.program
         cdef Buffers buffers = Buffers()
         self.bound = Buffers()
+        self.applied = 0
+        p.data = NULL
         p.data_labels = NULL
         p.data_values = NULL
         self._bind_rows(X, "X")
@@ -948,11 +962,13 @@ cdef class Executor:
         if mode & UPDATE:
             self._check_moments()
         p.mode = mode
+        self.applied = 0
         p.seed = seed
         p.step = step
         p.norms = &norm
         p.status = DONE
         self._run(BACKWARD_BATCH)
+        self.applied = mode & UPDATE != 0 and p.status == DONE
         p.data_values = NULL
         p.norms = NULL
         return norm, p.status

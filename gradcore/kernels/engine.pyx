@@ -40,7 +40,7 @@ from .statistics cimport FoldPart, count_flat, dot, fold_finish, fold_panel, saf
 from .threads cimport Team, meet, team_run, team_start, team_stop
 from .types cimport (
     ACTIVATION, ADAM, ADAMW, BATCH_NORM, BATCH_STATISTICS, BINARY_CROSS_ENTROPY, CROSS_ENTROPY, DENSE, DONE, DROP,
-    DROPOUT, FORK, FULL, INPUT_GRADIENT, JOIN, LIGHT, MEAN_SQUARED_ERROR, NONFINITE, SOFTMAX, UPDATE,
+    DROPOUT, FORK, FULL, INPUT_GRADIENT, JOIN, LIGHT, MEAN_SQUARED_ERROR, NO_LOSS, NONFINITE, SOFTMAX, UPDATE,
     Fold, Hyper, Op, Record, index,
 )
 
@@ -367,6 +367,8 @@ cdef void loss_pass(Program* p, index rows, index first, index last) noexcept no
     cdef real* d = <real*>p.deltas + op.d_output * p.capacity
     cdef const real* output = <const real*>p.activations + op.output * p.capacity
     cdef double scale = 1.0
+    if not has_targets(p):
+        return
     if p.loss == CROSS_ENTROPY:
         if not p.loss_sum:
             scale = 1.0 / rows
@@ -382,9 +384,16 @@ cdef void loss_pass(Program* p, index rows, index first, index last) noexcept no
                            op.columns_out, scale)
 
 
+cdef bint has_targets(const Program* p) noexcept nogil:
+    # without them dL/d(output) is what the caller left in its slot
+    return p.data_labels != NULL if p.loss == CROSS_ENTROPY else p.loss != NO_LOSS and p.data_values != NULL
+
+
 cdef double total_loss(const Program* p, index rows) noexcept nogil:
     cdef double total = 0.0
     cdef index r
+    if not has_targets(p):
+        return NAN
     for r in range(rows):
         total += p.row_losses[r]
     if p.loss_sum:
@@ -604,7 +613,8 @@ cdef void book_full(Program* p, index i, bint applied) noexcept nogil:
 # ------------------------------------------------------------------ the jobs
 
 
-cdef void finish_step(Program* p, Team* team, int member, index rows, uint64_t step, double* norm_out) noexcept nogil:
+cdef void finish_step(Program* p, Team* team, int member, index rows, uint64_t step, double* norm_out,
+                      double* loss_out) noexcept nogil:
     # From deltas to new weights: gradients, their norm, and the update where every gradient is finite.
     cdef double norm
     cdef bint applied
@@ -623,6 +633,7 @@ cdef void finish_step(Program* p, Team* team, int member, index rows, uint64_t s
         if probing(p):
             book_gradients(p, applied)
         norm_out[0] = norm
+        loss_out[0] = total_loss(p, rows)
         p.status = DONE if isfinite(norm) else NONFINITE
     meet(team)
 
@@ -638,9 +649,8 @@ cdef void train(Program* p, Team* team, int member) noexcept nogil:
         forward_pass(p, team, member, rows, first, last, p.n_ops, True, <uint32_t>(p.step + done))
         loss_pass(p, rows, first, last)
         backward_pass(p, team, member, rows, first, last)
-        finish_step(p, team, member, rows, p.step + done, &p.norms[done])
+        finish_step(p, team, member, rows, p.step + done, &p.norms[done], &p.losses[done])
         if member == 0:
-            p.losses[done] = total_loss(p, rows)
             p.steps_done = done + 1
         done += 1
         start += rows
@@ -662,11 +672,11 @@ cdef void observe(Program* p, Team* team, int member) noexcept nogil:
     loss_pass(p, rows, first, last)
     if p.backward:
         backward_pass(p, team, member, rows, first, last)
-        finish_step(p, team, member, rows, p.step, p.norms)
+        finish_step(p, team, member, rows, p.step, p.norms, &p.loss_value)
+        return
     meet(team)
     if member == 0:
         p.loss_value = total_loss(p, rows)
-    meet(team)
 
 
 cdef void infer(Program* p, Team* team, int member) noexcept nogil:
@@ -704,7 +714,7 @@ cdef void backward_batch(Program* p, Team* team, int member) noexcept nogil:
             memcpy(d + panel * p.capacity * TILE + r * TILE, values + r * p.columns_out + panel * TILE,
                    used_columns(p.columns_out, panel) * sizeof(real))
     backward_pass(p, team, member, rows, first, last)
-    finish_step(p, team, member, rows, p.step, &p.norms[0])
+    finish_step(p, team, member, rows, p.step, p.norms, &p.loss_value)
 
 
 cdef void transpose_all(Program* p, int member, int size) noexcept nogil:

@@ -12,6 +12,7 @@
 # With `measure` an update returns the sum of the squares of new - old, else 0.
 from libc.math cimport INFINITY, sqrt
 
+from .clipping cimport usable_bound
 from .simd cimport real, real_sqrt
 from .statistics cimport sum_squares
 from .types cimport ADAMW, Hyper, index
@@ -23,7 +24,7 @@ cdef enum:
 # The clipped gradient, plus `decay` times the parameter.  The factor is applied in double (clipping.pxd, scale_by).
 cdef inline void prepare_gradient(real* to, const real* g, const real* p, index n, double clip_value, double scale,
                                   double decay) noexcept nogil:
-    cdef real bound = <real>clip_value, pull = <real>decay
+    cdef real bound = usable_bound(clip_value), pull = <real>decay
     cdef index i
     if clip_value < INFINITY:
         for i in range(n):

@@ -430,7 +430,7 @@ class Executor:
 
     def bind(self, X: Array, targets: NDArray[Any] | None) -> None:
         """Name the data that `train` and `observe` take their rows from."""
-        self.X, self.targets = X, targets
+        self.X, self.targets, self.applied = X, targets, 0
 
     def train(
         self,
@@ -456,6 +456,7 @@ class Executor:
             done += 1
             if status != DONE:
                 break
+        self.applied = done - (status != DONE)
         return done, status
 
     @np.errstate(all="ignore")
@@ -492,7 +493,9 @@ class Executor:
         """Second half, from dL/d(output): gradients and, when `mode` has it, the update; (norm, status)."""
         self.mode = _switches(mode)
         self._backward(d_output)
-        return self._update(hyper, step)
+        norm, status = self._update(hyper, step)
+        self.applied = int("update" in self.mode and status == DONE)
+        return norm, status
 
     # --- views of the arenas for the batch in work
 

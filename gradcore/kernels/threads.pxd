@@ -73,6 +73,7 @@ cdef struct Team:
     long generation
     long process               # the process that started the workers: a forked child has none of them
     bint quit
+    bint forked                # this is a child's copy: nobody waits on its lock, nobody may destroy it
     pthread_mutex_t lock
     pthread_cond_t wake
     Job job
@@ -145,8 +146,10 @@ cdef inline void team_free(Team* team, int started) noexcept nogil:
     cdef int i
     for i in range(1, started):
         pthread_join(team.members[i].thread, NULL)
-    pthread_mutex_destroy(&team.lock)
-    pthread_cond_destroy(&team.wake)
+    if not team.forked:
+        # (a condition variable copied by fork still counts the parent's waiters, and destroying it waits for them)
+        pthread_mutex_destroy(&team.lock)
+        pthread_cond_destroy(&team.wake)
     free(team.members)
     free(team)
 
@@ -156,6 +159,7 @@ cdef inline void adopt(Team* team) noexcept nogil:
     if team.process != process_id():
         team.process = process_id()
         team.size = 1
+        team.forked = True
 
 
 cdef inline void team_stop(Team* team) noexcept nogil:

@@ -263,15 +263,18 @@ class _Run:
         stop = min(end, first + steps * size)
         losses, norms = self.losses[done:], self.norms[done:]
         start = time.perf_counter()
-        count, status = self.executor.train(
-            order, first, stop, size, mode=mode, hyper=self.settings.hyper, seed=self.settings.seed,
-            step=self.history.steps + 1, losses=losses, norms=norms,
-        )  # fmt: skip
+        self.version = self.net._version = self.net._version + 1
+        try:
+            count, status = self.executor.train(
+                order, first, stop, size, mode=mode, hyper=self.settings.hyper, seed=self.settings.seed,
+                step=self.history.steps + 1, losses=losses, norms=norms,
+            )  # fmt: skip
+        finally:  # a Ctrl-C during the steps is raised after them: what was applied is booked
+            self.history.steps += self.executor.applied
         elapsed = time.perf_counter() - start
         # at most eight times as many as last time: one quick stretch proves little
         self.pace = max(1, min(int(count * STRETCH / max(elapsed, 1e-9)), 8 * count))
         self.seen += count
-        self.history.steps += count - (status != 0)
         if probe is not None and probed:
             records, rows = self.executor.records, stop - first
             self.ledgers.append(

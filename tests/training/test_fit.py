@@ -342,3 +342,12 @@ def test_short_runs_stay_silent_on_a_terminal(data, monkeypatch, capsys):
     monkeypatch.setattr(module.sys.stderr, "isatty", lambda: True)
     mlp([5, 8, 3], seed=0).fit(*data, epochs=1)
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+def test_small_steps_book_the_same_losses_on_any_number_of_threads(data, threads):
+    histories = [
+        mlp([5, 4, 3], seed=0).fit(*data, epochs=60, batch_size=8, seed=0, threads=n, progress=False).history
+        for n in (1, threads)
+    ]
+    assert histories[0] == histories[1]
