@@ -31,10 +31,11 @@ class ArrayCase:
 def check_agreement(case: ArrayCase, peers: dict[str, Run]) -> None:
     """Raise unless the first results of all libraries are gradcore's.  Call on fresh callables."""
     expected = np.array(peers["gradcore"]())
+    rtol = 1e-3 if case.large else 2e-5  # PyTorch's float32 norm of 1e8 elements is off in the fourth digit
     for name, run in peers.items():
         if name != "gradcore":
             np.testing.assert_allclose(
-                np.array(run()), expected, rtol=2e-5, atol=1e-5, err_msg=f"{name}: {case}"
+                np.array(run()), expected, rtol=rtol, atol=1e-5, err_msg=f"{name}: {case}"
             )
 
 
