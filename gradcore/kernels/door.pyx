@@ -597,7 +597,6 @@ cdef class Executor:
     cdef Program program
     cdef const Engine* engine
     cdef void* team
-    cdef int threads
     cdef char code
     cdef Buffers held          # the arenas, for as long as the executor lives
     cdef Buffers bound         # the data
@@ -626,7 +625,6 @@ cdef class Executor:
         if capacity < 1 or threads < 1:
             raise ValueError("capacity and threads must be at least 1")
         self.capacity = capacity
-        self.threads = threads
         self.held = held
         table = np.ascontiguousarray(table)
         p.ops = <const Op*>held.take(table.view(np.uint8), "table", False).buf
