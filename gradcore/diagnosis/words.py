@@ -1,0 +1,379 @@
+"""What the reports say in words: the verdict, where, why and what to change, and how their numbers are written.
+
+Plain text without colours; the terminal, the page and the notebook dress it each in its own way.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from gradcore.diagnosis.changes import Change, dense_layers, describe, hidden_activations
+from gradcore.health.faults import Fault
+from gradcore.layers import Layer
+
+if TYPE_CHECKING:
+    from gradcore.diagnosis.diagnose import Diagnosis
+
+# A line of words: what 80 columns leave beside the label.
+LINE = 70
+
+
+# -- the verdict -----------------------------------------------------------------------------------------------------
+
+
+def healthy(diagnosis: Diagnosis, example: str) -> list[str]:
+    """Say that nothing was found, and the figures that show it."""
+    layers = diagnosis.books.layers
+    every = "" if diagnosis.seeds == 1 else f" in {diagnosis.seeds} of {diagnosis.seeds} seeds"
+    signal = ratio(layers.output_signal[-2 if len(layers) > 1 else -1], layers.input_signal[0])
+    return [
+        f"✓ HEALTHY: nothing keeps this network from learning{every}",
+        f"gradient end to end, log10: {signed(diagnosis.ledger.end_to_end_log10)};"
+        f" {example} signal, input to last layer: ×{signal}",
+        f"loss {diagnosis.ledger.loss:.3g} on one batch;"
+        f" the best layer's usable gradient {diagnosis.books.usable.max():.1e}",
+    ]
+
+
+def headline(fault: Fault) -> str:
+    """Say what the fault means for the network."""
+    k, n = fault.seeds
+    if fault.severity == "fatal":
+        return (
+            "this network cannot learn" if 2 * k > n or n == 1 else "this network may be born unable to learn"
+        )
+    return "this network learns badly"
+
+
+def seeds(fault: Fault) -> str:
+    """Say in how many of how many seeds the fault was found."""
+    k, n = fault.seeds
+    return f"{k} of {n} seed{'s' if n > 1 else ''}"
+
+
+def where(fault: Fault, diagnosis: Diagnosis, example: str) -> list[str]:
+    """Say in which layers the fault shows, and how; `example` is what one row of the data is called."""
+    lines = _WHERE[fault.kind](fault, diagnosis, example) if fault.kind in _WHERE else [", ".join(fault.ops)]
+    steps = fault.evidence.get("after_steps")
+    return [f"after {steps} steps:", *lines] if steps else lines
+
+
+def _where_vanishing(fault: Fault, diagnosis: Diagnosis, example: str) -> list[str]:
+    evidence = fault.evidence
+    starved, lost, count = evidence["starved_layers"], evidence["first_lost_layer"], evidence["layers"]
+    if len(starved) == count or not starved:
+        lines = ["no layer receives an update that tells examples apart"]
+    else:
+        verb = "receive" if len(starved) > 1 else "receives"
+        lines = [f"layer{plural(starved)} {ranges(starved)} {verb} no usable update"]
+    if lost is not None:
+        lines = [lines[0] + ";", f"from layer {lost} on all {example}s look the same"]
+    return lines
+
+
+def _where_exploding(fault: Fault, diagnosis: Diagnosis, example: str) -> list[str]:
+    evidence = fault.evidence
+    return [
+        f"on its way back the gradient grows by {evidence['largest_gain_log10']:.1f} decades;",
+        f"chance explains {evidence['chance_log10']:.1f}; one step of {diagnosis.optimizer.name}"
+        f" overshoots {power(evidence['overshoot'])} times",
+    ]
+
+
+def _where_overflow(fault: Fault, diagnosis: Diagnosis, example: str) -> list[str]:
+    evidence = fault.evidence
+    what = {
+        "output": "output",
+        "loss": "loss",
+        "d_output": "delta",
+        "d_input": "delta",
+        "weight_gradient": "weight gradient",
+    }[evidence["what"]]
+    return [
+        f"layer {evidence['layer']}, {evidence['pass']} pass: the {what} of {fault.ops[0]} leaves {evidence['dtype']}",
+        f"(largest operand {evidence['largest_operand']:.1e}, largest {evidence['dtype']} {evidence['limit']:.1e})",
+    ]
+
+
+def _where_underflow(fault: Fault, diagnosis: Diagnosis, example: str) -> list[str]:
+    layers, evidence = fault.evidence["layers_underflowed"], fault.evidence
+    where = f"layer{plural(layers)} {ranges(layers)}"
+    return [f"the deltas of {where} are below {evidence['limit']:.1e}, the smallest {evidence['dtype']}"]
+
+
+def _where_saturated(fault: Fault, diagnosis: Diagnosis, example: str) -> list[str]:
+    layers, evidence = fault.evidence["saturated_layers"], fault.evidence
+    return [
+        f"up to {evidence['largest_share']:.0%} of layer{plural(layers)} {ranges(layers)} saturated"
+        f" (pre-activations up to {evidence['largest_pre_activation']:.2g})"
+    ]
+
+
+def _where_dead(fault: Fault, diagnosis: Diagnosis, example: str) -> list[str]:
+    evidence = fault.evidence
+    name, (dead, units) = next(iter(evidence["dead"].items()))
+    layer = evidence["first_dead_layer"]
+    if layer is not None:
+        name = next(n for n, (d, u) in evidence["dead"].items() if d == u)
+        units = evidence["dead"][name][1]
+        below = "layer 1 receives" if layer == 1 else f"layers 1–{layer} receive"
+        return [
+            f"all {units} units of {name} are off on every row of the data;",
+            f"{below} no gradient at all",
+        ]
+    return [
+        f"{dead} of {units} units of {name} are off on every row of the data ({evidence['largest_share']:.0%})"
+    ]
+
+
+def _where_symmetric(fault: Fault, diagnosis: Diagnosis, example: str) -> list[str]:
+    layers = fault.evidence["symmetric_layers"]
+    return [f"all units of layer{plural(layers)} {ranges(layers)} are copies of each other, and stay so"]
+
+
+def _where_constant(fault: Fault, diagnosis: Diagnosis, example: str) -> list[str]:
+    return [f"the output {fault.evidence['output']} passes no gradient at all: it does not fit its loss"]
+
+
+def _where_ratio(fault: Fault, diagnosis: Diagnosis, example: str) -> list[str]:
+    layers, ratio = fault.evidence["large_layers"], fault.evidence["largest_ratio"]
+    return [
+        f"one step changes layer{plural(layers)} {ranges(layers)} by up to {power(ratio)} times their own size"
+    ]
+
+
+def _where_loss_nan(fault: Fault, diagnosis: Diagnosis, example: str) -> list[str]:
+    return [f"step {fault.evidence['first_step']}: loss or gradient is not a number"]
+
+
+def _where_loss_diverging(fault: Fault, diagnosis: Diagnosis, example: str) -> list[str]:
+    e = fault.evidence
+    grows = f"the loss grows from {e['first_loss']:.3g} to {e['last_loss']:.3g}"
+    return [f"{grows}; knowing nothing costs {e['constant_loss']:.3g}"]
+
+
+def _where_loss_oscillating(fault: Fault, diagnosis: Diagnosis, example: str) -> list[str]:
+    e = fault.evidence
+    return [f"the loss climbs back by {e['largest_swing']:.3g}; batches explain {e['noise']:.3g}"]
+
+
+def _where_loss_stalled(fault: Fault, diagnosis: Diagnosis, example: str) -> list[str]:
+    e = fault.evidence
+    return [
+        f"after {e['steps']} steps the loss is {e['last_loss']:.3g}, large and unchanging;",
+        f"the healthy counterpart reaches {e['healthy_last_loss']:.3g} in the same steps",
+    ]
+
+
+_WHERE: dict[str, Callable[[Fault, Diagnosis, str], list[str]]] = {
+    "vanishing_gradient": _where_vanishing,
+    "exploding_gradient": _where_exploding,
+    "overflow": _where_overflow,
+    "underflow": _where_underflow,
+    "saturated_activations": _where_saturated,
+    "dead_units": _where_dead,
+    "symmetric_weights": _where_symmetric,
+    "constant_output": _where_constant,
+    "update_ratio_too_large": _where_ratio,
+    "loss_nan": _where_loss_nan,
+    "loss_diverging": _where_loss_diverging,
+    "loss_oscillating": _where_loss_oscillating,
+    "loss_stalled": _where_loss_stalled,
+}
+
+_NUMBERS = ("no", "one", "two", "three", "four")
+
+
+def why(fault: Fault, diagnosis: Diagnosis) -> list[str]:
+    """Say what causes the fault, and what else would have to hold."""
+    lines = []
+    names = [cause.replace("_", " ") for cause in fault.causes]
+    if len(names) > 1:
+        lines.append(f"{_NUMBERS[len(names)]} causes, and fixing only one is not enough")
+    elif names:
+        lines.append(f"one cause: {names[0]}")
+    else:
+        lines.append("no change that was tried cures it")
+    if fault.kind in ("vanishing_gradient", "exploding_gradient"):
+        lines += _split_lines(fault, diagnosis)
+    if fault.kind == "dead_units" and "narrow_layers" in fault.causes:
+        lines.append(f"  the sum of 1/width is {fault.evidence['narrowness']:.1f}: some layer dies by chance")
+    table, best = diagnosis.what_if, diagnosis.what_if.best(fault)
+    cures = [o for o in table.cures(fault) if len(o.change.causes) == len(names)]
+    same = [o.name.removesuffix(" only") for o in cures if o.change.causes == fault.causes and o is not best]
+    other = [o.name.removesuffix(" only") for o in cures if o.change.causes != fault.causes]
+    if fault.causes != table.causes(fault):
+        return lines
+    if len(names) == 1 and same:
+        lines.append(_fitting("as good as the change below: ", same))
+    if len(names) == 1 and other:
+        lines.append(_fitting("enough, too: ", other))
+    around = [outcome.name for outcome in table.around(fault)]
+    if around and names:
+        lines.append(f"{' or '.join(around)} would make up for {'it' if len(names) == 1 else 'them'}")
+    if fault.kind == "vanishing_gradient" and fault.evidence["in_dead_zone"]:
+        eps = fault.evidence["dead_zone"]
+        name = type(diagnosis.optimizer).__name__
+        lines.append(f"{name} cannot help: gradients there are below its eps {short(eps)}")
+    return lines
+
+
+def group_shares(diagnosis: Diagnosis, split: Mapping[str, float]) -> list[tuple[str, float, float]]:
+    """Return what each group of ops does to the gradient: what it is called, factor per layer, decades in all.
+
+    Exact bookkeeping of where the gradient goes, not blame; a factor of zero has no decades to add up.
+    """
+    chain = diagnosis.ledger.chain_counts()
+    activations = {spec.partition("(")[0] for spec in hidden_activations(diagnosis.network.layers)}
+    slope = f"{next(iter(activations))} slope" if len(activations) == 1 else "slopes"
+    names = {
+        "dense": "initial weights",
+        "activation": slope,
+        "norm": "batch norm",
+        "dropout": "dropout",
+        "residual": "residual blocks",
+    }
+    return [
+        (names[group], 10 ** (decades / chain[group]) if math.isfinite(decades) else 0.0, decades)
+        for group, decades in split.items()
+    ]
+
+
+def _split_lines(fault: Fault, diagnosis: Diagnosis) -> list[str]:
+    lines = []
+    for name, per_layer, decades in group_shares(diagnosis, fault.evidence["split"]):
+        if name == "dropout" or abs(decades) < 0.5:
+            continue
+        if math.isfinite(decades):
+            lines.append(f"  {name:<16} ×{factor(per_layer):<4} per layer {signed(decades):>7} decades")
+        else:
+            lines.append(f"  {name:<16} down to zero: no decades to add up")
+    return lines
+
+
+# -- the change -----------------------------------------------------------------------------------------------------
+
+
+def change_lines(diagnosis: Diagnosis, change: Change) -> list[str]:
+    """Return the change as a diff."""
+    net = diagnosis.network
+    lines: list[tuple[str, str]] = []
+    if change.linear_output:
+        lines.append((f'output "{net.layers[-1].spec}"', "output linear: the loss takes logits or values"))  # type: ignore[union-attr]
+    elif change.rebuilds:
+        before, after = describe(net.layers), describe(change.layers(net.layers, net.input_size))
+        if change.width != 1 or change.depth != 1:
+            old, new = _sizes(net.layers), _sizes(change.layers(net.layers, net.input_size))
+            lines.append((f"hidden layers {old}", f"hidden layers {new}"))
+        elif before and after:
+            lines.append(_aligned(before, after))
+        else:
+            lines.append(("", change.name))
+    if change.rate != 1:
+        old_rate = diagnosis.optimizer.lr
+        lines.append((f"lr={old_rate:g}", f"lr={old_rate * change.rate:g}"))
+    if change.optimizer:
+        lines.append((f'optimizer="{diagnosis.optimizer.name}"', f'optimizer="{change.optimizer.name}"'))
+    if change.standardise_targets:
+        lines.append(("", "y = (y - y.mean()) / y.std()"))
+    if change.standardise:
+        lines.append(("", "X = (X - X.mean(axis=0)) / X.std(axis=0)"))
+    result = []
+    for old, new in lines:
+        result += [f"- {old}"] if old else []
+        result.append(f"+ {new}")
+    return result
+
+
+def _aligned(before: str, after: str) -> tuple[str, str]:
+    """Pad the arguments that both calls have, so that what changed stands one above the other."""
+    old, new = before.split(", "), after.split(", ")
+    if len(old) == len(new):
+        for i in range(len(old) - 1):
+            width = max(len(old[i]), len(new[i])) + 1
+            old[i], new[i] = f"{old[i]},".ljust(width), f"{new[i]},".ljust(width)
+        return " ".join(old), " ".join(new)
+    return before, after
+
+
+def _sizes(layers: tuple[Layer, ...]) -> str:
+    units = [layer.units for layer in dense_layers(layers)[:-1]]
+    return f"{units[0]}x{len(units)}" if len(set(units)) == 1 else ",".join(map(str, units))
+
+
+# -- numbers ---------------------------------------------------------------------------------------------------------
+
+
+def short(x: float) -> str:
+    """Two digits in few characters: 5.2e-3, 0.31, 12."""
+    if not math.isfinite(x):
+        return "inf" if x > 0 else "nan"
+    if x == 0 or 0.01 <= abs(x) < 1000:
+        return f"{x:.2g}"
+    mantissa, _, exponent = f"{x:.1e}".partition("e")
+    return f"{mantissa.removesuffix('.0')}e{int(exponent)}"
+
+
+def tiny(x: float) -> str:
+    """At most five characters: 0.31, 5e-3."""
+    return (
+        f"{x:.2g}" if 0.01 <= abs(x) < 1000 or x == 0 else f"{x:.0e}".replace("e-0", "e-").replace("e+0", "e")
+    )
+
+
+def factor(x: float) -> str:
+    """Write a factor per layer: 0.08, 3.1, 5.2e-3."""
+    return f"{x:.2f}" if 0.01 <= x < 10 else short(x)
+
+
+def signed(x: float) -> str:
+    """Write decades with one digit: −22.0, zero, inf."""
+    if not math.isfinite(x):
+        return "zero" if math.isnan(x) or x < 0 else "inf"
+    return f"{x:.1f}".replace("-", "−")
+
+
+def whole(x: float) -> str:
+    """Write decades without digits: −22, zero, inf, nan."""
+    if not math.isfinite(x):
+        return "zero" if x < 0 else "inf" if x > 0 else "nan"
+    return f"{x:.0f}".replace("-", "−")
+
+
+def power(x: float) -> str:
+    """Write a number of times: 12, 10^5, beyond counting."""
+    return f"{x:.2g}" if x < 1000 else f"10^{math.log10(x):.0f}" if math.isfinite(x) else "beyond counting"
+
+
+def ratio(a: float, b: float) -> str:
+    """Write a over b, or a question mark where there is none."""
+    return f"{a / b:.2g}" if b > 0 and math.isfinite(a / b) else "?"
+
+
+def scores(scores: Sequence[float]) -> str:
+    """Write the scores of the seeds side by side."""
+    return " ".join("nan " if math.isnan(s) else f"{s:.2f}" for s in scores)
+
+
+def plural(items: Sequence[int]) -> str:
+    """Give the s of a plural."""
+    return "s" if len(items) > 1 else ""
+
+
+def ranges(numbers: Sequence[int]) -> str:
+    """Write [1, 2, 3, 7] as 1–3, 7."""
+    parts: list[list[int]] = []
+    for number in numbers:
+        if parts and number == parts[-1][-1] + 1:
+            parts[-1].append(number)
+        else:
+            parts.append([number])
+    return ", ".join(f"{p[0]}–{p[-1]}" if len(p) > 1 else str(p[0]) for p in parts)
+
+
+def _fitting(head: str, items: Sequence[str]) -> str:
+    """Join as many items as fit on a line."""
+    text = head + ", ".join(items)
+    return text if len(text) <= LINE else text[: LINE - 1].rsplit(", ", 1)[0] + ", …"
