@@ -89,6 +89,7 @@ class Executor:
     deltas: Array
     records: Array
     gradients: Array | None
+    slots: tuple[Array, ...]
     capacity: int
     applied: int
     def __init__(
@@ -126,9 +127,20 @@ class Executor:
         step: int,
         losses: Array,
         norms: Array,
+        ring: Array | None = None,
+        every: int = 1,
+        seen: int = 0,
     ) -> tuple[int, int]: ...
     def observe(
-        self, rows: Array, *, mode: int, seed: int, step: int, stop: int = -1, backward: bool = True
+        self,
+        rows: Array,
+        *,
+        mode: int,
+        seed: int,
+        step: int,
+        stop: int = -1,
+        backward: bool = True,
+        until: int = 0,
     ) -> float: ...
     def forward(self, X: Array, out: Array, *, mode: int = 0) -> None: ...
     def forward_batch(self, X: Array, out: Array, *, mode: int, seed: int, step: int) -> None: ...

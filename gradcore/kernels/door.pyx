@@ -602,10 +602,12 @@ cdef class Executor:
     cdef Buffers bound         # the data
     cdef object kept           # what owns the workspace and the tables
     cdef Py_ssize_t data_rows
+    cdef Record* own_records
     cdef readonly object activations
     cdef readonly object deltas
     cdef readonly object records
     cdef readonly object gradients
+    cdef readonly object slots
     cdef readonly Py_ssize_t capacity
     cdef readonly Py_ssize_t applied       # steps of the last call that were applied; 0 as soon as data are bound
 
@@ -637,14 +639,16 @@ cdef class Executor:
         self.records = np.zeros(len(table) + 1, RECORD_DTYPE)
         self.records.view(np.float64)[:] = NAN
         self.gradients = gradients
+        self.slots = tuple(slots)
         targets = aligned_zeros(_panels(columns_out, self.engine.tile) * self.engine.tile * capacity, dtype)
         labels = np.zeros(capacity, np.int64)
         row_losses = np.zeros(capacity)
         units = self._units()
         squares = np.zeros((5, max(len(units), 1)))
+        reach = np.zeros(3 * max(len(units), 1))
         widest = max(int(table["columns_in"].max()), int(table["columns_out"].max()))
         parts = np.zeros((_panels(widest, self.engine.tile) + 1) * self.engine.part_size, np.uint8)
-        self.kept = (table, targets, labels, row_losses, units, squares, parts)
+        self.kept = (table, targets, labels, row_losses, units, squares, reach, parts)
         p.capacity = capacity
         p.columns_in = columns_in
         p.columns_out = columns_out
@@ -670,9 +674,13 @@ cdef class Executor:
         p.update_squares = <double*>held.reals(squares[2], "squares", b"d", -1, True)
         p.weight_squares = <double*>held.reals(squares[3], "squares", b"d", -1, True)
         p.unit_bottoms = <double*>held.reals(squares[4], "squares", b"d", -1, True)
+        p.unit_reach = <double*>held.reals(reach, "reach", b"d", -1, True)
         p.parts = held.take(parts, "parts", True).buf
-        p.records = <Record*>held.take(self.records.view(np.uint8), "records", True).buf
+        self.own_records = <Record*>held.take(self.records.view(np.uint8), "records", True).buf
+        p.records = self.own_records
         p.hyper = _hyper({})
+        p.every = 1
+        self._forget_reach()
         self.team = self.engine.team_start(threads)
         if self.team == NULL:
             raise RuntimeError(f"threads: the system did not give {threads} threads")
@@ -751,8 +759,14 @@ cdef class Executor:
             self.engine.run(&self.program, self.team)
         return 0
 
+    cdef void _forget_reach(self) noexcept:
+        cdef int k
+        for k in range(3):
+            self.program.reach[k] = INFINITY
+
     def transpose_weights(self):
         """Refresh the transposed weights; call it after the parameters were changed from outside."""
+        self._forget_reach()
         if self.program.transposed != NULL:
             self._run(TRANSPOSE)
 
@@ -829,10 +843,14 @@ cdef class Executor:
         return 0
 
     def train(self, order, Py_ssize_t first_row, Py_ssize_t rows_end, Py_ssize_t batch_size, *, int mode, hyper,
-              uint64_t seed, uint64_t step, losses, norms):
+              uint64_t seed, uint64_t step, losses, norms, ring=None, int64_t every=1, int64_t seen=0):
         """Whole steps over the batches of order[first_row:rows_end]; (steps done, status).
 
-        The step whose gradient is not finite is counted, not applied, and ends the call.
+        A step whose loss, gradient or update is not finite is counted, not applied, and ends the call.
+
+        Where `mode` has "light" or "full", each step writes `records`; with a `ring`, an array (slots, ops + 1) of
+        RECORD_DTYPE, only steps whose number `every` divides are booked, the j-th such number in ring[(j - 1) % slots].
+        Steps are numbered from `seen` + 1.
         """
         cdef Program* p = &self.program
         cdef Buffers buffers = Buffers()
@@ -857,10 +875,27 @@ cdef class Executor:
         p.stop = -1
         p.steps_done = 0
         p.status = DONE
+        p.ring = NULL
+        if ring is not None:
+            self._take_ring(buffers, ring, every, seen)
         if steps:
             self._run(TRAIN)
+        p.records = self.own_records
         self.applied = p.steps_done - (p.status != DONE)
         return p.steps_done, p.status
+
+    cdef int _take_ring(self, Buffers buffers, ring, int64_t every, int64_t seen) except -1:
+        cdef Program* p = &self.program
+        if ring.dtype != RECORD_DTYPE or ring.ndim != 2 or ring.shape[0] < 1 or ring.shape[1] != p.n_ops + 1:
+            raise ValueError(f"ring: expected RECORD_DTYPE of shape (slots, {p.n_ops + 1}), got {ring.shape}")
+        if every < 1 or seen < 0:
+            raise ValueError(f"every must be at least 1 and seen at least 0, got {every} and {seen}")
+        p.ring = <Record*>buffers.take(ring.view(np.uint8), "ring", True).buf
+        p.slots = ring.shape[0]
+        p.every = every
+        p.seen = seen
+        p.probe_mode = p.mode & (LIGHT | FULL)
+        return 0
 
     cdef int _check_moments(self) except -1:
         cdef Program* p = &self.program
@@ -875,11 +910,13 @@ cdef class Executor:
             raise ValueError("Adam needs two optimizer slots")
         return 0
 
-    def observe(self, rows, *, int mode, uint64_t seed, uint64_t step, Py_ssize_t stop=-1, bint backward=True):
+    def observe(self, rows, *, int mode, uint64_t seed, uint64_t step, Py_ssize_t stop=-1, bint backward=True,
+                Py_ssize_t until=0):
         """Forward, loss and backward of one batch without an update; its loss.
 
         Without targets the loss is NaN, and backward starts from the dL/d(output) of the last `backward_batch`.
-        With `stop` only ops[0..stop] run, forward, one by one, and the result is NaN.
+        With `stop` only ops[0..stop] run, forward, one by one, and the result is NaN.  With `until` the deltas end with
+        those of that op, no gradients of weights and biases are computed, and the result is NaN.
         """
         cdef Program* p = &self.program
         cdef Buffers buffers = Buffers()
@@ -891,16 +928,20 @@ cdef class Executor:
             raise ValueError(f"rows: a batch of {p.end} is not between 1 and the capacity {p.capacity}")
         if stop >= p.n_ops:
             raise ValueError(f"stop: op {stop} is not in the plan of {p.n_ops} ops")
+        if until < 0 or until >= p.n_ops:
+            raise ValueError(f"until: op {until} is not in the plan of {p.n_ops} ops")
         p.mode = mode & ~UPDATE
         p.seed = seed
         p.step = step
         p.stop = stop
         p.backward = backward
+        p.until = until
         p.norms = &norm
         p.loss_value = NAN
         p.status = DONE
         self._run(OBSERVE)
         p.norms = NULL
+        p.until = 0
         return p.loss_value
 
     def forward(self, X, out, *, int mode=0):

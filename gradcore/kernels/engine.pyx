@@ -9,8 +9,8 @@
 # Work is split by outputs, never inside a sum, so the bits do not depend on the number of threads.  Threads meet
 # only where the split changes.  In a probed step (LIGHT, FULL) they meet after every op and fold what it wrote.
 from cpython.pycapsule cimport PyCapsule_New
-from libc.math cimport INFINITY, NAN, isfinite, pow, sqrt
-from libc.stdint cimport uint32_t, uint64_t
+from libc.math cimport INFINITY, NAN, fabs, isfinite, pow, sqrt
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from .activations cimport activation_forward, largest_slope
@@ -31,11 +31,11 @@ from .losses cimport (
 from .normalization cimport (
     batch_norm_backward_panel, batch_norm_forward_panel, batch_norm_inverse, batch_norm_statistics, update_running,
 )
-from .optimizers cimport adam_update, sgd_update
+from .optimizers cimport CHUNK, adam_update, chunk_size, sgd_update
 from .program cimport (
     BACKWARD_BATCH, FORWARD, FORWARD_BATCH, OBSERVE, TRAIN, TRANSPOSE, Engine, Program, Unit,
 )
-from .simd cimport LANES, TILE, real
+from .simd cimport LANES, REAL_IS_SINGLE, TILE, real
 from .statistics cimport FoldPart, count_flat, dot, fold_finish, fold_panel, safe_norm, sum_squares
 from .threads cimport Team, meet, team_run, team_start, team_stop
 from .types cimport (
@@ -385,7 +385,9 @@ cdef void loss_pass(Program* p, index rows, index first, index last) noexcept no
 
 
 cdef bint has_targets(const Program* p) noexcept nogil:
-    # without them dL/d(output) is what the caller left in its slot
+    # without them dL/d(output) is what the caller left in its slot, or leaves in data_values
+    if p.job == BACKWARD_BATCH:
+        return False
     return p.data_labels != NULL if p.loss == CROSS_ENTROPY else p.loss != NO_LOSS and p.data_values != NULL
 
 
@@ -411,7 +413,7 @@ cdef void backward_pass(Program* p, Team* team, int member, index rows, index fi
         op = &p.ops[p.n_ops - 1]
         fold_matrix(p, team, member, &p.records[p.n_ops - 1].d_output,
                     <const real*>p.deltas + op.d_output * p.capacity, op.columns_out, rows, False)
-    for i in range(p.n_ops - 1, -1, -1):
+    for i in range(p.n_ops - 1, p.until - 1, -1):
         op = &p.ops[i]
         reads_data = op.d_input == 0 and (not p.mode & INPUT_GRADIENT or (op.kind == DENSE and op.transposed < 0))
         if reads_data and op.kind != BATCH_NORM:   # (which has parameters' gradients to give)
@@ -484,9 +486,150 @@ cdef double gradient_norm(const Program* p) noexcept nogil:
     return safe_norm(<const real*>p.gradients, p.parameter_size)
 
 
-cdef void update_pass(Program* p, int member, int size, double norm, uint64_t step) noexcept nogil:
-    cdef Hyper* h = &p.hyper
-    cdef double scale = 1.0, correction1 = 1.0, correction2 = 1.0
+# ------------------------------------------------------------------ the update
+
+
+cdef struct Factors:           # of one step, for every element
+    double scale               # clipping by norm
+    double correction1         # Adam: 1 - beta^step
+    double correction2
+
+
+cdef Factors factors_of(const Hyper* h, double norm, uint64_t step) noexcept nogil:
+    cdef Factors f
+    f.scale = h.clip_norm / norm if norm > h.clip_norm else 1.0
+    f.correction1 = f.correction2 = 1.0
+    if h.optimizer == ADAM or h.optimizer == ADAMW:
+        f.correction1 = 1.0 - pow(h.beta1, <double>step)
+        f.correction2 = 1.0 - pow(h.beta2, <double>step)
+    return f
+
+
+# Finite gradients can make infinite weights or moments: a large rate, Adam's squares.  Bounds of what the arenas hold
+# after the step follow from bounds of what they hold before it, cost nothing, and nearly always suffice.  Where they do
+# not, the update is tried on copies, which tells, and gives new bounds.
+
+
+cdef bint bound_update(const Program* p, const Factors* f, double* reach) noexcept nogil:
+    # Move the bounds of parameters and moments by one step (optimizers.pxd has the formulas, in the same names) and
+    # tell whether nothing on the way can leave the range of the dtype.  A NaN among them tells no.
+    cdef const Hyper* h = &p.hyper
+    cdef double g = 0.0, step, rate, spread, eps, total
+    cdef double limit = 3.4e38 / 4 if REAL_IS_SINGLE else 1.79e308 / 4
+    cdef index u, k
+    for u in range(p.n_units):
+        g = p.unit_peaks[u] if p.unit_peaks[u] > g else g
+    if h.clip_value == INFINITY:
+        g *= f.scale
+    if h.optimizer != ADAMW:
+        g += h.weight_decay * reach[0]
+    if h.optimizer == ADAM or h.optimizer == ADAMW:
+        reach[1] = <real>h.beta1 * reach[1] + <real>(1.0 - h.beta1) * g
+        reach[2] = <real>h.beta2 * reach[2] + <real>(1.0 - h.beta2) * g * g
+        rate = <real>(h.lr / f.correction1)
+        spread = <real>(1.0 / sqrt(f.correction2))
+        eps = <real>h.eps
+        step = rate * reach[1] / eps if eps > 0.0 else <double>INFINITY
+        total = rate + rate * reach[1] + spread + spread * sqrt(reach[2])
+        if h.optimizer == ADAMW:
+            reach[0] *= fabs(1.0 - h.lr * h.weight_decay)
+        reach[0] += step
+    else:
+        if h.momentum != 0.0:
+            reach[1] = h.momentum * reach[1] + g
+            step = g + h.momentum * reach[1] if h.nesterov != 0.0 else reach[1]
+        else:
+            reach[1] = 0.0
+            step = g
+        reach[2] = 0.0
+        reach[0] += h.lr * step
+        total = step
+    for k in range(3):
+        reach[k] *= 1.000001                       # what rounding may add
+        total += reach[k]
+    return total + g < limit
+
+
+cdef double magnitude(const real* x, index n) noexcept nogil:
+    # The largest; inf where something is not finite
+    cdef double peak, squares = sum_squares(x, n, &peak, NULL)
+    return peak if squares == squares else <double>INFINITY
+
+
+cdef double update_slice(const Hyper* h, const Factors* f, real* w, const real* g, real* m, real* v, index n,
+                         bint measure) noexcept nogil:
+    if h.optimizer == ADAM or h.optimizer == ADAMW:
+        return adam_update(w, g, m, v, n, h, f.scale, f.correction1, f.correction2, measure)
+    return sgd_update(w, g, m, n, h, f.scale, measure)
+
+
+cdef void try_update(Program* p, int member, int size, const Factors* f) noexcept nogil:
+    # The update on copies, chunk by chunk as the optimizers work: the same bits.
+    cdef real copies[3 * CHUNK]
+    cdef real* arenas[3]
+    cdef double peak
+    cdef index u, i, k, start, n
+    arenas[0] = <real*>p.parameters
+    arenas[1] = <real*>p.moment1
+    arenas[2] = <real*>p.moment2
+    for u in range(unit_share(p, member, size), unit_share(p, member + 1, size)):
+        for k in range(3):
+            p.unit_reach[3 * u + k] = 0.0
+        for i in range((p.units[u].size + CHUNK - 1) // CHUNK):
+            start = p.units[u].offset + i * CHUNK
+            n = chunk_size(i * CHUNK, p.units[u].size)
+            for k in range(3):
+                if arenas[k] != NULL:
+                    memcpy(copies + k * CHUNK, arenas[k] + start, n * sizeof(real))
+            update_slice(&p.hyper, f, copies, <const real*>p.gradients + start, copies + CHUNK, copies + 2 * CHUNK, n, False)
+            for k in range(3):
+                if arenas[k] != NULL:
+                    peak = magnitude(copies + k * CHUNK, n)
+                    p.unit_reach[3 * u + k] = peak if peak > p.unit_reach[3 * u + k] else p.unit_reach[3 * u + k]
+
+
+cdef bint running_fits(const Program* p, index rows) noexcept nogil:
+    # Whether the running statistics stay finite; a batch's variance may not fit the dtype.
+    cdef real mean[32]
+    cdef real variance[32]
+    cdef const real* running
+    cdef const Op* op
+    cdef index i, panel, panels, c
+    for i in range(p.n_ops):
+        op = &p.ops[i]
+        if op.kind == BATCH_NORM:
+            panels = panels_of(op.columns_out)
+            for panel in range(panels):
+                running = <const real*>p.state + op.state + panel * TILE
+                memcpy(mean, running, TILE * sizeof(real))
+                memcpy(variance, running + panels * TILE, TILE * sizeof(real))
+                update_running(mean, variance, saved_row(p, op, 0) + panel * TILE, saved_row(p, op, 1) + panel * TILE,
+                               TILE, rows, op.momentum)
+                for c in range(TILE):
+                    if not (isfinite(mean[c]) and isfinite(variance[c])):
+                        return False
+    return True
+
+
+cdef bint update_fits(Program* p, Team* team, int member, index rows, const Factors* f, double* reach) noexcept nogil:
+    # The same answer, and the same new bounds, in every thread.
+    cdef index u, k
+    for k in range(3):
+        reach[k] = p.reach[k]
+    if p.mode & BATCH_STATISTICS and not running_fits(p, rows):
+        return False
+    if bound_update(p, f, reach):
+        return True
+    try_update(p, member, team.size, f)
+    meet(team)
+    for k in range(3):
+        reach[k] = 0.0
+        for u in range(p.n_units):
+            reach[k] = p.unit_reach[3 * u + k] if p.unit_reach[3 * u + k] > reach[k] else reach[k]
+    return isfinite(reach[0] + reach[1] + reach[2])
+
+
+cdef void update_pass(Program* p, int member, int size, const Factors* f) noexcept nogil:
     cdef index u
     cdef const Unit* unit
     cdef real* w
@@ -495,11 +638,6 @@ cdef void update_pass(Program* p, int member, int size, double norm, uint64_t st
     cdef real* v
     cdef bint measure = (p.mode & FULL) != 0
     cdef double unused
-    if norm > h.clip_norm:
-        scale = h.clip_norm / norm
-    if h.optimizer == ADAM or h.optimizer == ADAMW:
-        correction1 = 1.0 - pow(h.beta1, <double>step)
-        correction2 = 1.0 - pow(h.beta2, <double>step)
     for u in range(unit_share(p, member, size), unit_share(p, member + 1, size)):
         unit = &p.units[u]
         w = <real*>p.parameters + unit.offset
@@ -508,10 +646,7 @@ cdef void update_pass(Program* p, int member, int size, double norm, uint64_t st
         v = <real*>p.moment2 + unit.offset if p.moment2 != NULL else NULL
         if measure:
             p.weight_squares[u] = sum_squares(w, unit.size, &unused, NULL)
-        if h.optimizer == ADAM or h.optimizer == ADAMW:
-            p.update_squares[u] = adam_update(w, g, m, v, unit.size, h, scale, correction1, correction2, measure)
-        else:
-            p.update_squares[u] = sgd_update(w, g, m, unit.size, h, scale, measure)
+        p.update_squares[u] = update_slice(&p.hyper, f, w, g, m, v, unit.size, measure)
         if unit.rows and p.ops[unit.op].transposed >= 0:
             refresh_transposed(p, &p.ops[unit.op], unit)
 
@@ -615,27 +750,46 @@ cdef void book_full(Program* p, index i, bint applied) noexcept nogil:
 
 cdef void finish_step(Program* p, Team* team, int member, index rows, uint64_t step, double* norm_out,
                       double* loss_out) noexcept nogil:
-    # From deltas to new weights: gradients, their norm, and the update where every gradient is finite.
-    cdef double norm
-    cdef bint applied
+    # From deltas to new weights: gradients, their norm, and the update where all of that is finite.
+    cdef double norm, loss
+    cdef double reach[3]
+    cdef bint finite, applied
+    cdef Factors factors
+    cdef index k
     meet(team)                                     # deltas are complete
     gradient_pass(p, member, team.size, rows)
     meet(team)                                     # gradients are complete
     norm = gradient_norm(p)
-    applied = (p.mode & UPDATE) and isfinite(norm)
-    if applied:
-        update_pass(p, member, team.size, norm, step)
+    loss = total_loss(p, rows)
+    finite = isfinite(norm) and (isfinite(loss) or not has_targets(p))
+    applied = False
+    if finite and p.mode & UPDATE:
+        factors = factors_of(&p.hyper, norm, step)
+        finite = applied = update_fits(p, team, member, rows, &factors, reach)
+        if applied:
+            update_pass(p, member, team.size, &factors)
     meet(team)                                     # weights are complete
     if member == 0:
         if applied:
+            for k in range(3):
+                p.reach[k] = reach[k]
             if p.mode & BATCH_STATISTICS:
                 running_statistics(p, rows)
         if probing(p):
             book_gradients(p, applied)
         norm_out[0] = norm
-        loss_out[0] = total_loss(p, rows)
-        p.status = DONE if isfinite(norm) else NONFINITE
+        loss_out[0] = loss
+        p.status = DONE if finite else NONFINITE
     meet(team)
+
+
+cdef void aim_probe(Program* p, index done) noexcept nogil:
+    # Where the step after `done` of this run is booked, if at all.
+    cdef int64_t number = p.seen + done + 1
+    p.mode = p.mode & ~<int64_t>(LIGHT | FULL)
+    if number % p.every == 0:
+        p.mode = p.mode | p.probe_mode
+        p.records = p.ring + (number // p.every - 1) % p.slots * (p.n_ops + 1)
 
 
 cdef void train(Program* p, Team* team, int member) noexcept nogil:
@@ -656,6 +810,10 @@ cdef void train(Program* p, Team* team, int member) noexcept nogil:
         start += rows
         if p.status != DONE:
             break
+        if p.ring != NULL:
+            if member == 0:
+                aim_probe(p, done)
+            meet(team)
     meet(team)
 
 
@@ -672,6 +830,9 @@ cdef void observe(Program* p, Team* team, int member) noexcept nogil:
     loss_pass(p, rows, first, last)
     if p.backward:
         backward_pass(p, team, member, rows, first, last)
+        if p.until > 0:
+            meet(team)
+            return
         finish_step(p, team, member, rows, p.step, p.norms, &p.loss_value)
         return
     meet(team)
@@ -748,6 +909,8 @@ cdef void work(void* argument, int member, int size) noexcept nogil:
 
 cdef void run(Program* program, void* team) noexcept nogil:
     cdef Task task
+    if program.job == TRAIN and program.ring != NULL:
+        aim_probe(program, 0)
     task.program = program
     task.team = <Team*>team
     team_run(task.team, work, &task)

@@ -53,6 +53,7 @@ cdef struct Program:
     double* unit_bottoms       # ledger: its smallest one that is not zero
     double* update_squares     # ledger: of each unit's update …
     double* weight_squares     # … and of its weights
+    double* unit_reach         # the largest magnitudes a tried update gave its parameters, moment1, moment2
     void* parts                # ledger: one FoldPart per panel
     # the data
     const void* data           # reals
@@ -70,6 +71,7 @@ cdef struct Program:
     int64_t mode               # Mode
     int64_t stop               # OBSERVE: last op to run forward; -1: all, and backward
     bint backward              # OBSERVE: also the gradients
+    int64_t until              # OBSERVE: last op to run backward, without gradients of parameters; 0: all, with them
     Hyper hyper
     uint64_t seed
     uint64_t step              # number of the first step, from 1
@@ -80,6 +82,12 @@ cdef struct Program:
     int64_t status             # Status
     double loss_value
     Record* records            # n_ops + 1; the last one's output folds the input
+    Record* ring               # TRAIN: `slots` of those, one for each probed step; NULL: every step writes `records` …
+    index slots
+    int64_t every              # … else the steps whose number, counted on from `seen`, this divides …
+    int64_t seen
+    int64_t probe_mode         # … are booked at this level
+    double reach[3]            # upper bounds of abs(parameters), abs(moment1), abs(moment2); inf: not known
 
 # What an engine offers to the door: the runner of programs, and each kernel on plain arrays.  `reals` are float or
 # double, as the engine is; matrices are (rows, columns), C-contiguous; an int result is 0, or -1 without memory.

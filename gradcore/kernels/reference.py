@@ -445,14 +445,22 @@ class Executor:
         step: int,
         losses: Doubles,
         norms: Doubles,
+        ring: NDArray[np.void] | None = None,
+        every: int = 1,
+        seen: int = 0,
     ) -> tuple[int, int]:
         """One step for each batch of order[first_row:rows_end]; stops after a step that was not applied."""
         done, status = 0, DONE
+        unbooked = mode & ~(kernels.MODES["light"] | kernels.MODES["full"])
         for start in range(first_row, rows_end, batch_size):
             rows = order[start : min(start + batch_size, rows_end)]
-            losses[done] = self.observe(rows, mode=mode, seed=seed, step=step + done)
+            number = seen + done + 1
+            booked = ring is None or number % every == 0
+            losses[done] = self.observe(rows, mode=mode if booked else unbooked, seed=seed, step=step + done)
             self.mode.add("update")
-            norms[done], status = self._update(hyper, step + done)
+            norms[done], status = self._update(hyper, step + done, losses[done])
+            if ring is not None and booked:
+                ring[(number // every - 1) % len(ring)] = self.records
             done += 1
             if status != DONE:
                 break
@@ -461,11 +469,19 @@ class Executor:
 
     @np.errstate(all="ignore")
     def observe(
-        self, rows: Integers, *, mode: int, seed: int, step: int, stop: int = -1, backward: bool = True
+        self,
+        rows: Integers,
+        *,
+        mode: int,
+        seed: int,
+        step: int,
+        stop: int = -1,
+        backward: bool = True,
+        until: int = 0,
     ) -> float:
         """Loss of one batch, and its gradients unless `backward` is off; nothing is updated.
 
-        With `stop` only ops[0..stop] run, forward, and the result is NaN.
+        With `stop` only ops[0..stop] run, forward, with `until` backward ends after that op; the result is NaN then.
         """
         self._begin(self.X[rows], mode)
         self._forward(seed, step, stop)
@@ -476,8 +492,8 @@ class Executor:
         losses, gradient = np.empty(self.rows), np.empty_like(self._output())
         LOSSES[self.loss](self._output(), self.targets[rows], losses, gradient, scale)
         if backward:
-            self._backward(gradient)
-        return float(losses.sum()) * scale
+            self._backward(gradient, until)
+        return nan if until else float(losses.sum()) * scale
 
     @np.errstate(all="ignore")
     def forward_batch(self, X: Array, out: Array, *, mode: int, seed: int, step: int) -> None:
@@ -593,10 +609,10 @@ class Executor:
                 y[...] = self._activation(self.ops[op.partner].input, op.columns_in) + op.parameter * x
             self._book(index, "output", y, signal=True)
 
-    def _backward(self, d_output: Array) -> None:
+    def _backward(self, d_output: Array, until: int = 0) -> None:
         assert self.gradients is not None
         self._delta(self.ops[-1].d_output, self.columns_out)[...] = d_output
-        for index, op in reversed(list(enumerate(self.ops))):
+        for index, op in reversed(list(enumerate(self.ops))[until:]):
             x, y = self._activation(op.input, op.columns_in), self._activation(op.output, op.columns_out)
             d_x, d_y = self._delta(op.d_input, op.columns_in), self._delta(op.d_output, op.columns_out)
             self._book_delta(index, "d_output", op.d_output, op.columns_out)
@@ -623,15 +639,16 @@ class Executor:
             self._book_parameters(index, op, self.gradients)
 
     @np.errstate(all="ignore")
-    def _update(self, hyper: Mapping[str, float], step: int) -> tuple[float, int]:
-        """Norm of all gradients; where it is finite and `mode` says so, new parameters and statistics."""
+    def _update(self, hyper: Mapping[str, float], step: int, loss: float = 0.0) -> tuple[float, int]:
+        """Norm of all gradients; where all stays finite and `mode` says so, new parameters and statistics."""
         assert self.gradients is not None
         norm = safe_norm(self.gradients)
-        if not np.isfinite(norm):
+        if not np.isfinite(norm) or not np.isfinite(loss):
             return norm, NONFINITE
         if "update" not in self.mode:
             return norm, DONE
         before = self.parameters.copy()
+        kept = [(arena, arena.copy()) for arena in (self.parameters, self.state, *self.slots)]
         scale = min(1.0, hyper.get("clip_norm", inf) / norm) if norm > 0 else 1.0
         if hyper["optimizer"] == kernels.OPTIMIZER_CODES["sgd"]:
             velocity = self.slots[0] if self.slots else None
@@ -647,4 +664,9 @@ class Executor:
             if op.weight >= 0 and "full" in self.mode:
                 change = self._weight(op, self.parameters) - self._weight(op, before)
                 self.records["update"][index] = safe_norm(change)
+        if not all(np.isfinite(arena).all() for arena, _ in kept):
+            for arena, values in kept:
+                arena[...] = values
+            self.records["update"] = nan
+            return norm, NONFINITE
         return norm, DONE

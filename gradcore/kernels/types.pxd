@@ -46,7 +46,7 @@ cdef enum Mode:
 
 cdef enum Status:
     DONE = 0
-    NONFINITE = 1              # the gradient of this step was not finite; the step was not applied
+    NONFINITE = 1              # loss, gradient or update of this step is not finite; the step was not applied
 
 # A matrix (rows, columns) is stored in panels of TILE columns; a panel is its rows one after the other, TILE
 # reals each.  The pad columns of the last panel hold zeros, always: whoever writes the last panel clears them.
