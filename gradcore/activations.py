@@ -58,6 +58,8 @@ class ActivationInfo:
         The outputs lie in a bounded interval (such a unit saturates; one that is not goes inactive).
     max_slope : float
         Largest absolute derivative, at the default parameter.
+    kinks : tuple of float
+        Where the function is not smooth: integrals are split there.
     """
 
     name: str
@@ -65,6 +67,7 @@ class ActivationInfo:
     init: str
     bounded: bool
     max_slope: float
+    kinks: tuple[float, ...] = ()
     parameter_name: str | None = None
     default: float = 0.0
     aliases: tuple[str, ...] = ()
@@ -94,17 +97,17 @@ REGISTRY: dict[str, ActivationInfo] = {
         ActivationInfo("identity", "z", "glorot_normal", False, 1.0, aliases=("linear",)),
         ActivationInfo("sigmoid", "1 / (1 + exp(-z))", "glorot_normal", True, 0.25, aliases=("logistic",)),
         ActivationInfo("tanh", "(exp(z) - exp(-z)) / (exp(z) + exp(-z))", "glorot_normal", True, 1.0),
-        ActivationInfo("relu", "max(z, 0)", "he_normal", False, 1.0),
+        ActivationInfo("relu", "max(z, 0)", "he_normal", False, 1.0, kinks=(0.0,)),
         ActivationInfo(
-            "leaky_relu", "z if z > 0 else negative_slope z", "he_normal", False, 1.0,
+            "leaky_relu", "z if z > 0 else negative_slope z", "he_normal", False, 1.0, kinks=(0.0,),
             parameter_name="negative_slope", default=0.01, init_arguments=lambda slope: (slope,),
         ),
         ActivationInfo(
             "selu", "scale z if z > 0 else scale alpha (exp(z) - 1)", "lecun_normal", False, SELU_SCALE *
-            SELU_ALPHA
+            SELU_ALPHA, kinks=(0.0,)
         ),
         ActivationInfo(
-            "elu", "z if z > 0 else alpha (exp(z) - 1)", "moment_normal", False, 1.0,
+            "elu", "z if z > 0 else alpha (exp(z) - 1)", "moment_normal", False, 1.0, kinks=(0.0,),
             parameter_name="alpha", default=1.0, init_arguments=_elu_second_moment,
         ),
         ActivationInfo(
