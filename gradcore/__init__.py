@@ -22,7 +22,7 @@ _HOME = {
     "GradcoreWarning": "errors",
     "History": "training.history",
     "Network": "network",
-    "Probe": "health.ledger",
+    "Probe": "health.probe",
     "Residual": "layers",
     "Statistics": "array_statistics",
     "Stepper": "stepper",

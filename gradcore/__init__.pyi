@@ -17,7 +17,7 @@ from gradcore.diagnosis.diagnose import Diagnosis as Diagnosis, diagnose as diag
 from gradcore.errors import FaultError as FaultError, GradcoreWarning as GradcoreWarning
 from gradcore.gradients import check_gradients as check_gradients
 from gradcore.health import theory as theory
-from gradcore.health.ledger import Probe as Probe
+from gradcore.health.probe import Probe as Probe
 from gradcore.layers import (
     Activation as Activation,
     BatchNorm as BatchNorm,

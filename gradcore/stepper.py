@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import warnings
+from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,21 +14,27 @@ from numpy.typing import ArrayLike, NDArray
 
 from gradcore import kernels
 from gradcore.errors import GradcoreWarning
-from gradcore.health.ledger import Ledger
+from gradcore.health.probe import Ring
 from gradcore.losses import Loss, resolve as resolve_loss
 from gradcore.optimizers import Optimizer
 from gradcore.threads import resolve_threads
 from gradcore.training.data import as_inputs, check_rows
-from gradcore.training.faults import NonFinite, locate_nonfinite
-from gradcore.training.loop import check_batch_norm, has_batch_norm, product_flop
+from gradcore.training.faults import NonFinite
+from gradcore.training.locate import locate_nonfinite
+from gradcore.training.loop import LAST_LEDGERS, check_batch_norm, has_batch_norm, product_flop
 from gradcore.training.settings import step_settings
 from gradcore.training.targets import encode
 
 if TYPE_CHECKING:
-    from gradcore.health.ledger import Probe
+    from gradcore.health.ledger import Ledger
+    from gradcore.health.probe import Probe
     from gradcore.network import Network
 
 Array = NDArray[Any]
+
+LEDGERS = 256  # that a stepper keeps
+
+_BOOKS = kernels.MODES["light"] | kernels.MODES["full"]
 
 
 class Stepper:
@@ -36,7 +44,8 @@ class Stepper:
     ``stepper.backward(output_grad)`` with any dL/d(output) updates the network.
 
     X and y in the network's dtype (y of labels: int64 class indices) go to the kernels as they are. NaN in them is not
-    looked for: it makes a gradient that is not finite, and such a step is not applied.
+    looked for: it makes a gradient that is not finite, and such a step is not applied: the network keeps the last good
+    weights.
 
     Attributes
     ----------
@@ -44,6 +53,8 @@ class Stepper:
         Number of applied steps.
     faults : list of NonFinite
         The first step that was not applied, located. It is also warned of, once.
+    ledgers : sequence of Ledger
+        With ``probe=``: those of the last 256 probed steps, oldest first, each made when it is read.
     seed : int
         Of dropout.
     """
@@ -76,7 +87,9 @@ class Stepper:
         self._seen = 0
         self._pending: Array | None = None
         self._pending_mode = 0
-        self._ledger: Ledger | None = None
+        self._ring = None if settings.probe is None else Ring(net.plan, settings.probe, LEDGERS)
+        if settings.probe is not None:
+            self._mode |= kernels.MODES[settings.probe.level]
         self._loss: Loss | None = None
         self._direct = False  # whether y may go to the kernels as it is
         self._target_kind = (self._dtype, 2)
@@ -118,7 +131,6 @@ class Stepper:
             self._refuse(X, y)
         if rows == 1 and self._needs_two:
             check_batch_norm(self._net, rows)
-        mode = self._mode if self._settings.probe is None else self._mode | self._probe_mode()
         if self._lock.locked():
             raise RuntimeError("this network is being trained by somebody else; train net.copy()")
         with self._lock:  # (of C: a Ctrl-C cannot come between taking it and the block that gives it back)
@@ -130,17 +142,17 @@ class Stepper:
             self._version = self._net._version = self._net._version + 1
             try:
                 _, status = executor.train(
-                    self._order, 0, rows, rows, mode=mode, hyper=self._hyper, seed=self.seed,
-                    step=self.steps + 1, losses=self._value, norms=self._norm,
+                    self._order, 0, rows, rows, mode=self._mode, hyper=self._hyper, seed=self.seed,
+                    step=self.steps + 1, losses=self._value, norms=self._norm, seen=self._seen,
                 )  # fmt: skip
             finally:  # a Ctrl-C during the step is raised after it: what was applied is booked
                 self.steps += executor.applied
         loss = self._value.item()
         self._seen += 1
-        if mode != self._mode:
-            self._keep_ledger(loss, rows)
+        if self._ring is not None and self._seen % self._ring.probe.every == 0:
+            self._ring.book_step(self._seen, loss, rows)
         if status:
-            self._fault(rows)
+            self._fault(rows, y)
         return loss
 
     def forward(self, X: ArrayLike) -> Array:
@@ -163,7 +175,7 @@ class Stepper:
             check_batch_norm(self._net, rows)
         if self._executor is None:
             self._build(self._loss)
-        mode = self._mode if self._settings.probe is None else self._mode | self._probe_mode()
+        mode = self._mode_of_step()
         outputs = np.empty((rows, self._net.output_size), self._dtype)
         with self._net._training():
             if self._version != self._net._version:
@@ -212,11 +224,11 @@ class Stepper:
             finally:
                 self.steps += self._executor.applied
         self._seen += 1
-        if self._pending_mode != self._mode:
-            self._keep_ledger(float("nan"), rows)
+        if self._ring is not None and self._pending_mode & _BOOKS:
+            self._ring.book_step(self._seen, math.nan, rows, self._executor.records)
         if status:
             self._executor.bind(X, None)
-            self._fault(rows)
+            self._fault(rows, None)
         return float(norm)
 
     @property
@@ -228,14 +240,19 @@ class Stepper:
         RuntimeError
             No step was probed: ``probe=`` was not given, or its first step is still to come.
         """
-        if self._ledger is None:
+        if not self.ledgers:
             hint = (
                 "no step was probed yet"
                 if self._settings.probe
                 else "net.stepper(..., probe=Probe()) keeps one"
             )
             raise RuntimeError(f"there is no ledger: {hint}")
-        return self._ledger
+        return self.ledgers[-1]
+
+    @property
+    def ledgers(self) -> Sequence[Ledger]:
+        """The books of the last probed steps, oldest first."""
+        return () if self._ring is None else self._ring
 
     def close(self) -> None:
         """Free the workspace and end the threads; the network stays as it is."""
@@ -281,6 +298,8 @@ class Stepper:
             self._settings.batch_size, loss=loss, optimizer=self._settings.optimizer, threads=self._threads
         )
         self._version = net._version
+        if self._ring is not None:
+            self._executor.book_into(self._ring.records, self._ring.probe.every)
         if loss is not None:
             net.loss = loss
             self._direct = self._takes_indices()
@@ -297,27 +316,18 @@ class Stepper:
             f"this stepper takes at most {self._settings.batch_size} rows (its batch_size), got {len(X)}"
         )
 
-    def _probe_mode(self) -> int:
+    def _mode_of_step(self) -> int:
         probe = self._settings.probe
-        assert probe is not None
-        return 0 if (self._seen + 1) % probe.every else kernels.MODES[probe.level]
+        return self._mode if probe is None or (self._seen + 1) % probe.every == 0 else self._mode & ~_BOOKS
 
-    def _keep_ledger(self, loss: float, rows: int) -> None:
-        probe = self._settings.probe
-        assert probe is not None
-        self._ledger = Ledger(
-            self._net.plan, self._executor.records, loss, level=probe.level, rows=rows, step=self._seen
-        )
-
-    def _fault(self, rows: int) -> None:
+    def _fault(self, rows: int, y: Array | None) -> None:
         if self.faults:
             return
-        mode = self._mode & ~kernels.MODES["update"]
         fault = locate_nonfinite(
-            self._executor, self._net.plan, self._order[:rows], mode=mode, seed=self.seed, step=self.steps + 1,
-            parameters=self._net.parameters, report_as=(self._seen, 0),
+            self._executor, self._net, self._order[:rows], mode=self._mode, seed=self.seed, step=self.steps + 1,
+            loss=self._loss, targets=y, hyper=self._hyper, report_as=(self._seen, 0),
+            ledgers=() if self._ring is None else self._ring.last(LAST_LEDGERS),
         )  # fmt: skip
         self.faults.append(fault)
-        warnings.warn(
-            f"non-finite gradient; the step was not applied. {fault}", GradcoreWarning, stacklevel=3
-        )
+        kept = f"it was not applied, the network keeps the weights after {fault.good_step} applied steps"
+        warnings.warn(f"non-finite step: {kept}. {fault}", GradcoreWarning, stacklevel=3)

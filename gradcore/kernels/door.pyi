@@ -127,10 +127,9 @@ class Executor:
         step: int,
         losses: Array,
         norms: Array,
-        ring: Array | None = None,
-        every: int = 1,
         seen: int = 0,
     ) -> tuple[int, int]: ...
+    def book_into(self, ring: Array, every: int) -> None: ...
     def observe(
         self,
         rows: Array,

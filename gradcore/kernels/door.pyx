@@ -600,6 +600,7 @@ cdef class Executor:
     cdef char code
     cdef Buffers held          # the arenas, for as long as the executor lives
     cdef Buffers bound         # the data
+    cdef Buffers books         # the ring
     cdef object kept           # what owns the workspace and the tables
     cdef Py_ssize_t data_rows
     cdef Record* own_records
@@ -843,14 +844,12 @@ cdef class Executor:
         return 0
 
     def train(self, order, Py_ssize_t first_row, Py_ssize_t rows_end, Py_ssize_t batch_size, *, int mode, hyper,
-              uint64_t seed, uint64_t step, losses, norms, ring=None, int64_t every=1, int64_t seen=0):
+              uint64_t seed, uint64_t step, losses, norms, int64_t seen=0):
         """Whole steps over the batches of order[first_row:rows_end]; (steps done, status).
 
         A step whose loss, gradient or update is not finite is counted, not applied, and ends the call.
 
-        Where `mode` has "light" or "full", each step writes `records`; with a `ring`, an array (slots, ops + 1) of
-        RECORD_DTYPE, only steps whose number `every` divides are booked, the j-th such number in ring[(j - 1) % slots].
-        Steps are numbered from `seen` + 1.
+        Where `mode` has "light" or "full" the steps are booked as `book_into` says, numbered from `seen` + 1.
         """
         cdef Program* p = &self.program
         cdef Buffers buffers = Buffers()
@@ -875,27 +874,29 @@ cdef class Executor:
         p.stop = -1
         p.steps_done = 0
         p.status = DONE
-        p.ring = NULL
-        if ring is not None:
-            self._take_ring(buffers, ring, every, seen)
+        p.probe_mode = mode & (LIGHT | FULL)
+        p.seen = seen
         if steps:
             self._run(TRAIN)
         p.records = self.own_records
         self.applied = p.steps_done - (p.status != DONE)
         return p.steps_done, p.status
 
-    cdef int _take_ring(self, Buffers buffers, ring, int64_t every, int64_t seen) except -1:
+    def book_into(self, ring, int64_t every):
+        """Let `train` book only the steps whose number `every` divides, the j-th of them in ring[(j - 1) % slots].
+
+        The ring is an array (slots, ops + 1) of RECORD_DTYPE.  Without one every step writes `records`.
+        """
         cdef Program* p = &self.program
+        cdef Buffers books = Buffers()
         if ring.dtype != RECORD_DTYPE or ring.ndim != 2 or ring.shape[0] < 1 or ring.shape[1] != p.n_ops + 1:
             raise ValueError(f"ring: expected RECORD_DTYPE of shape (slots, {p.n_ops + 1}), got {ring.shape}")
-        if every < 1 or seen < 0:
-            raise ValueError(f"every must be at least 1 and seen at least 0, got {every} and {seen}")
-        p.ring = <Record*>buffers.take(ring.view(np.uint8), "ring", True).buf
+        if every < 1:
+            raise ValueError(f"every must be at least 1, got {every}")
+        p.ring = <Record*>books.take(ring.view(np.uint8), "ring", True).buf
         p.slots = ring.shape[0]
         p.every = every
-        p.seen = seen
-        p.probe_mode = p.mode & (LIGHT | FULL)
-        return 0
+        self.books = books
 
     cdef int _check_moments(self) except -1:
         cdef Program* p = &self.program

@@ -418,6 +418,12 @@ class Executor:
         self.records = np.zeros(len(table) + 1, kernels.RECORD_DTYPE)
         self.rows = 0
         self.mode: set[str] = set()
+        self.ring: NDArray[np.void] | None = None
+        self.every = 1
+
+    def book_into(self, ring: NDArray[np.void], every: int) -> None:
+        """Let `train` book only the steps whose number `every` divides, the j-th of them in ring[(j - 1) % slots]."""
+        self.ring, self.every = ring, every
 
     def transpose_weights(self) -> None:
         """Nothing to do: NumPy transposes by strides."""
@@ -445,8 +451,6 @@ class Executor:
         step: int,
         losses: Doubles,
         norms: Doubles,
-        ring: NDArray[np.void] | None = None,
-        every: int = 1,
         seen: int = 0,
     ) -> tuple[int, int]:
         """One step for each batch of order[first_row:rows_end]; stops after a step that was not applied."""
@@ -455,12 +459,12 @@ class Executor:
         for start in range(first_row, rows_end, batch_size):
             rows = order[start : min(start + batch_size, rows_end)]
             number = seen + done + 1
-            booked = ring is None or number % every == 0
+            booked = self.ring is None or number % self.every == 0
             losses[done] = self.observe(rows, mode=mode if booked else unbooked, seed=seed, step=step + done)
             self.mode.add("update")
             norms[done], status = self._update(hyper, step + done, losses[done])
-            if ring is not None and booked:
-                ring[(number // every - 1) % len(ring)] = self.records
+            if self.ring is not None and booked:
+                self.ring[(number // self.every - 1) % len(self.ring)] = self.records
             done += 1
             if status != DONE:
                 break

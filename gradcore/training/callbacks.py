@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from gradcore.errors import check_flag, check_integer, check_non_negative
 
 if TYPE_CHECKING:
+    from gradcore.health.ledger import Ledger
     from gradcore.network import Network
     from gradcore.training.history import History
 
@@ -19,8 +20,8 @@ class Callback:
     """Override the hooks you need.
 
     `network` and `history` are set before the first hook is called. ``self.network.stop_training = True`` ends the
-    training after the epoch (from a batch hook: after the step). ``self.network.set_parameters`` is allowed. Without
-    an overridden batch hook many steps run in one compiled call.
+    training after the epoch (from a batch hook or ``on_probe``: after the step). ``self.network.set_parameters`` is
+    allowed. Without an overridden batch hook many steps run in one compiled call.
 
     Attributes
     ----------
@@ -57,11 +58,26 @@ class Callback:
     def on_train_batch_end(self, batch: int, logs: Logs) -> None:
         """After a step; `logs` has ``loss`` and ``gradient_norm``, not finite where the step was not applied."""
 
+    def on_probe(self, step: int, ledger: Ledger) -> None:
+        """After a step that ``probe=`` asked the ledger of, before its ``on_train_batch_end``; steps count from 1.
+
+        A step that was not applied counts, and its ledger has the infinities and NaN that were in it. Only a callback
+        that overrides this is called, and only then does the training come back to Python for every such step.
+        """
+
 
 def has_batch_hooks(callback: Callback) -> bool:
     """Tell whether a callback wants to be called at every step."""
-    hooks = ("on_train_batch_begin", "on_train_batch_end")
-    return any(getattr(type(callback), hook, None) is not getattr(Callback, hook) for hook in hooks)
+    return _overrides(callback, "on_train_batch_begin") or _overrides(callback, "on_train_batch_end")
+
+
+def has_probe_hook(callback: Callback) -> bool:
+    """Tell whether a callback wants the ledgers."""
+    return _overrides(callback, "on_probe")
+
+
+def _overrides(callback: Callback, hook: str) -> bool:
+    return getattr(type(callback), hook) is not getattr(Callback, hook)
 
 
 class EarlyStopping(Callback):

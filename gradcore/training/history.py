@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from gradcore.health.loss_curve import LossCurve, LossSign, classify
 
 if TYPE_CHECKING:
     from gradcore.health.ledger import Ledger
@@ -25,9 +28,14 @@ class History:
     epochs : list of int
         The completed epochs, from 0.
     faults : list of NonFinite
-        The first non-finite steps, located; at most ten.
-    ledgers : list of Ledger
-        Those asked for by ``probe=``; the last ones, as many as fit into 64 MB.
+        The first non-finite steps, located; at most ten. None of them was applied: the network holds the last good
+        weights, those after ``steps`` applied steps.
+    ledgers : sequence of Ledger
+        Those asked for by ``probe=``; the last ones, as many as fit into 64 MB, made when they are read.
+    curve : LossCurve
+        The loss of every step (of every block of steps, in a long training): ``history.curve.values``.
+    constant_loss : float
+        Loss of the best constant predictor on the training rows: what knowing nothing costs.
     steps : int
         Number of applied steps.
     seconds : float
@@ -48,10 +56,20 @@ class History:
     history: dict[str, list[float]] = field(default_factory=dict)
     epochs: list[int] = field(default_factory=list)
     faults: list[NonFinite] = field(default_factory=list)
-    ledgers: list[Ledger] = field(default_factory=list)
+    ledgers: Sequence[Ledger] = ()
+    curve: LossCurve = field(default_factory=LossCurve)
+    constant_loss: float = math.nan
     steps: int = 0
     seconds: float = 0.0
     stopped: str | None = None
+
+    @property
+    def loss_sign(self) -> LossSign:
+        """What the curve of the training loss says: ``"falling"``, ``"stalled"``, …, with ``.evidence``.
+
+        See `gradcore.health.loss_curve.classify`.
+        """
+        return classify(self.curve.values, constant_loss=self.constant_loss)
 
     def append(self, epoch: int, values: dict[str, float]) -> None:
         """Add the values of a completed epoch."""
@@ -70,6 +88,9 @@ class History:
         skipped = int(sum(self.history.get("skipped_steps", [])))
         if skipped:
             parts.append(f"{skipped} steps not applied")
+        sign = self.loss_sign
+        if sign != "undecided":
+            parts.append(f"loss {sign}")
         if self.stopped:
             parts.append(f"stopped: {self.stopped}")
         return f"History({'; '.join(parts)}; seed {self.seed})"

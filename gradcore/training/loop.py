@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -14,15 +13,17 @@ from numpy.typing import NDArray
 
 from gradcore import kernels
 from gradcore.errors import FaultError, GradcoreWarning, check_flag, check_fraction, check_integer
-from gradcore.health.ledger import Ledger
+from gradcore.health.loss_curve import constant_loss
+from gradcore.health.probe import Ring
 from gradcore.optimizers import Optimizer
 from gradcore.scores import score_name, scores
 from gradcore.threads import resolve_threads
 from gradcore.training.batches import Batches, order_of, split
-from gradcore.training.callbacks import Callback, has_batch_hooks
+from gradcore.training.callbacks import Callback, has_batch_hooks, has_probe_hook
 from gradcore.training.data import Array, as_inputs, check_rows
-from gradcore.training.faults import NonFinite, locate_nonfinite
+from gradcore.training.faults import NonFinite
 from gradcore.training.history import History
+from gradcore.training.locate import locate_nonfinite
 from gradcore.training.progress import ProgressBar
 from gradcore.training.settings import StepSettings, check_on_fault, step_settings
 from gradcore.training.targets import Targets, encode
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 STRETCH = 0.04  # seconds of compiled steps between two visits to Python
 LOCATED_FAULTS = 10  # each costs several steps; a training that goes wrong tends to go wrong at every step
-LEDGER_BYTES = 64 << 20
+LAST_LEDGERS = 8  # that a fault keeps
 
 
 def fit(
@@ -78,8 +79,10 @@ def fit(
         batches = Batches(len(rows), min(settings.batch_size, len(rows)), merge_single=has_batch_norm(net))
         check_batch_norm(net, batches.size)
         workers = resolve_threads(threads, product_flop(net, batches.size))
-        run = _Run(net, settings, batches, X, targets, rows, validation, workers, hooks, on_fault, shuffle)
-        return run.train(epochs, progress)
+        run = _Run(
+            net, settings, batches, X, targets, rows, validation, workers, hooks, on_fault, shuffle, epochs
+        )
+        return run.train(progress)
 
 
 def has_batch_norm(net: Network) -> bool:
@@ -150,11 +153,13 @@ class _Run:
         callbacks: list[Callback],
         on_fault: str | Callable[[Any], Any],
         shuffle: bool,
+        epochs: int,
     ) -> None:
         self.net, self.settings, self.batches = net, settings, batches
         self.targets, self.rows, self.validation = targets, rows, validation
-        self.callbacks, self.on_fault, self.shuffle = callbacks, on_fault, shuffle
+        self.callbacks, self.on_fault, self.shuffle, self.epochs = callbacks, on_fault, shuffle, epochs
         self.batch_hooks = [callback for callback in callbacks if has_batch_hooks(callback)]
+        self.probe_hooks = [callback for callback in callbacks if has_probe_hook(callback)]
         self.executor = net.executor(
             batches.largest, loss=targets.loss, optimizer=settings.optimizer, threads=threads
         )
@@ -164,33 +169,38 @@ class _Run:
         self.history = History(
             str(targets.loss), repr(settings.optimizer), batches.size, threads, settings.seed,
             history={name: [] for name in self._names()},
+            constant_loss=constant_loss(targets.loss.name, targets.values[rows]),
         )  # fmt: skip
         self.losses, self.norms = np.zeros(batches.steps), np.zeros(batches.steps)
-        self.ledgers: deque[Ledger] = deque(maxlen=max(1, LEDGER_BYTES // self.executor.records.nbytes))
+        self.ring: Ring | None = None
+        if settings.probe is not None:
+            self.ring = Ring(net.plan, settings.probe, epochs * batches.steps // settings.probe.every)
+            self.history.ledgers = self.ring
+            self.executor.book_into(self.ring.records, settings.probe.every)
         self.seen = 0  # steps so far, those not applied included
         self.pace = 1  # steps of the next stretch
         self.ended = False
         self.skipped_in_epoch = 0
-        self.warned = False
+        self.warned: set[str] = set()
 
     def _names(self) -> list[str]:
         names = ["loss", "gradient_norm", "gradient_norm_max", "skipped_steps"]
         return names + ["val_loss", f"val_{score_name(self.targets.loss)}"] * (self.validation is not None)
 
-    def train(self, epochs: int, progress: Any) -> History:
+    def train(self, progress: Any) -> History:
         """Run all epochs; whatever ends them, the history stays with the network."""
         net, start = self.net, time.perf_counter()
         before = net.history, net.loss, net.classes_
         net.history, net.loss, net.classes_ = self.history, self.targets.loss, self.targets.classes
         net.stop_training = False
         begun = False
-        self.bar = ProgressBar(progress, epochs, self.batches.steps)
+        self.bar = ProgressBar(progress, self.epochs, self.batches.steps)
         try:
             for callback in self.callbacks:
                 callback.network, callback.history = net, self.history
                 callback.on_train_begin({})
             begun = True
-            for epoch in range(epochs):
+            for epoch in range(self.epochs):
                 self._epoch(epoch)
                 if self.ended or net.stop_training:
                     self.history.stopped = self.history.stopped or "a callback asked for it"
@@ -205,7 +215,6 @@ class _Run:
             raise
         finally:
             self.bar.close()
-            self.history.ledgers = list(self.ledgers)
             self.history.seconds = time.perf_counter() - start
             if begun:
                 self._end()
@@ -235,7 +244,7 @@ class _Run:
                 steps = self._run_stretch(order, first, end, size, done, epoch)
                 first, done = first + steps * size, done + steps
                 self.bar.update(self.seen, epoch, self._last())
-                if self.ended or (self.batch_hooks and self.net.stop_training):
+                if self.ended or ((self.batch_hooks or self.probe_hooks) and self.net.stop_training):
                     return
         values = self._epoch_values(done)
         self.history.append(epoch, values)
@@ -249,12 +258,10 @@ class _Run:
     ) -> int:
         """Run some steps in one compiled call; return how many."""
         probe, steps, mode = self.settings.probe, self.pace, self.mode | kernels.MODES["update"]
-        probed = False
         if probe is not None:
-            until = probe.every - self.seen % probe.every
-            probed = until == 1
-            steps = 1 if probed else min(steps, until - 1)
-            mode |= kernels.MODES[probe.level] if probed else 0
+            mode |= kernels.MODES[probe.level]
+            if self.probe_hooks:  # they are called right after the step
+                steps = min(steps, probe.every - self.seen % probe.every)
         if self.batch_hooks:
             steps = 1
             for callback in self.batch_hooks:
@@ -267,23 +274,24 @@ class _Run:
         try:
             count, status = self.executor.train(
                 order, first, stop, size, mode=mode, hyper=self.settings.hyper, seed=self.settings.seed,
-                step=self.history.steps + 1, losses=losses, norms=norms,
+                step=self.history.steps + 1, losses=losses, norms=norms, seen=self.seen,
             )  # fmt: skip
         finally:  # a Ctrl-C during the steps is raised after them: what was applied is booked
             self.history.steps += self.executor.applied
         elapsed = time.perf_counter() - start
         # at most eight times as many as last time: one quick stretch proves little
         self.pace = max(1, min(int(count * STRETCH / max(elapsed, 1e-9)), 8 * count))
+        sizes = np.minimum(size, stop - first - size * np.arange(count))
+        whole = self.targets.loss.reduction == "sum"
+        self.history.curve.extend(losses[:count] / sizes if whole else losses[:count])
         self.seen += count
-        if probe is not None and probed:
-            records, rows = self.executor.records, stop - first
-            self.ledgers.append(
-                Ledger(self.net.plan, records, float(losses[0]), level=probe.level, rows=rows, step=self.seen)
-            )
+        if self.ring is not None:
+            self.ring.book(self.seen - count, losses[:count], sizes)
         if status:
             bad = first + (count - 1) * size
             self._fault(order[bad : min(bad + size, end)], epoch)
             norms[count - 1] = np.nan
+        self._probed(self.seen - int(count))
         for callback in self.batch_hooks:
             callback.on_train_batch_end(done, {"loss": float(losses[0]), "gradient_norm": float(norms[0])})
         return int(count)
@@ -300,28 +308,33 @@ class _Run:
         if len(self.history.faults) >= LOCATED_FAULTS and self.on_fault in ("warn", "ignore"):
             return
         fault = locate_nonfinite(
-            self.executor, self.net.plan, rows, mode=self.mode, seed=self.settings.seed, step=self.history.steps + 1,
-            parameters=self.net.parameters, report_as=(self.seen, epoch),
+            self.executor, self.net, rows, mode=self.mode, seed=self.settings.seed, step=self.history.steps + 1,
+            loss=self.targets.loss, targets=self.targets.values, hyper=self.settings.hyper,
+            report_as=(self.seen, epoch), ledgers=() if self.ring is None else self.ring.last(LAST_LEDGERS),
         )  # fmt: skip
         if len(self.history.faults) < LOCATED_FAULTS:
             self.history.faults.append(fault)
-        if callable(self.on_fault):
-            if self.on_fault(fault) == "stop":
-                self._stop(fault)
-        elif self.on_fault == "raise":
-            raise FaultError(f"non-finite gradient; the step was not applied. {fault}", fault)
-        elif self.on_fault == "stop":
-            self._stop(fault)
-        elif self.on_fault == "warn" and not self.warned:
-            self.warned = True
-            warnings.warn(
-                f"non-finite gradient; the step was not applied and training goes on. {fault}",
-                GradcoreWarning,
-                stacklevel=7,
-            )
+        kept = f"it was not applied, the network keeps the weights after {fault.good_step} applied steps"
+        self._act(fault, "non-finite value", f"non-finite step: {kept}. {fault}", fault.step)
 
-    def _stop(self, fault: NonFinite) -> None:
-        self.ended, self.history.stopped = True, f"non-finite gradient at step {fault.step}"
+    def _act(self, fault: NonFinite, kind: str, message: str, step: int) -> None:
+        """Do what `on_fault` says; a kind of fault is warned of once."""
+        decision = self.on_fault(fault) if callable(self.on_fault) else self.on_fault
+        if decision == "raise":
+            raise FaultError(message, fault)
+        if decision == "stop":
+            self.ended, self.history.stopped = True, f"{kind} at step {step}"
+        elif self.on_fault == "warn" and kind not in self.warned:
+            self.warned.add(kind)
+            warnings.warn(f"{message}; training goes on", GradcoreWarning, stacklevel=8)
+
+    def _probed(self, seen: int) -> None:
+        """Show the ledgers of the steps after the first `seen` to those who asked for them."""
+        if self.ring is None or not self.probe_hooks:
+            return
+        for ledger in self.ring.since(seen):
+            for callback in self.probe_hooks:
+                callback.on_probe(int(ledger.step or 0), ledger)
 
     def _epoch_values(self, done: int) -> dict[str, float]:
         norms, sizes = self.norms[:done], self.batches.sizes()[:done]

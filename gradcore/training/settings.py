@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gradcore.errors import check_integer, check_positive, unknown_name
-from gradcore.health.ledger import Probe
+from gradcore.health.probe import Probe
 from gradcore.optimizers import Optimizer, resolve as resolve_optimizer
 from gradcore.streams import check_seed
 

@@ -1,0 +1,244 @@
+"""What a loss curve says: nan, diverging, oscillating, stalled, converged, falling; mini-batch noise accounted for.
+
+A pure function of the losses of the steps and of the one number that gives them a scale: the loss of the best constant
+predictor, `constant_loss`. 20 % of it is the bar of the word *trains*, and so of every change that counts here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Array = NDArray[np.float64]
+
+SIGNS = ("nan", "diverging", "oscillating", "stalled", "converged", "falling", "undecided")
+
+# A deviation of so many standard errors is not chance; the finer windows are compared in hundreds of pairs.
+SIGMAS = 4.0
+FINE_SIGMAS = 5.0
+
+SHORTEST = 40  # steps: five in each of eight windows give a standard error that means something
+COARSE, FINE = 8, 32  # windows
+
+BAR = 0.2  # of the constant loss: a change that counts as training, or undoes it
+PACE = 0.01  # of it, from one quarter to the next: slower, and the bar is ten such trainings away
+BLIND = 0.1  # of it: where noise hides such a change between two quarters, nothing can be said
+
+
+class LossSign(str):
+    """One of `SIGNS`, and the numbers behind it in ``evidence``.
+
+    Examples
+    --------
+    >>> sign = classify(np.geomspace(2.0, 0.1, 100), constant_loss=2.0)
+    >>> sign, round(sign.evidence["last"], 2)
+    ('falling', 0.12)
+    """
+
+    evidence: Mapping[str, Any]
+
+    def __new__(cls, sign: str, evidence: Mapping[str, Any]) -> LossSign:
+        """Make a text that carries its evidence."""
+        made = super().__new__(cls, sign)
+        made.evidence = evidence
+        return made
+
+    def __getnewargs__(self) -> tuple[str, Mapping[str, Any]]:
+        return str(self), self.evidence
+
+
+def classify(losses: ArrayLike, *, constant_loss: float, steps_per_epoch: int | None = None) -> LossSign:
+    """Say what a loss curve looks like.
+
+    Parameters
+    ----------
+    losses : array_like, shape (steps,)
+        Of the training steps, in order; each may also be the mean over a block of steps, all of the same length.
+    constant_loss : float
+        Loss of the best constant predictor; 0 (all targets alike): the scale is the loss at the start instead.
+    steps_per_epoch : int, optional
+        Then windows are whole epochs where there are enough: the rows of an epoch are the same ones every time.
+
+    Returns
+    -------
+    LossSign
+        ``"nan"``: some loss is not finite.
+        ``"diverging"``: it ends above the start, above the middle and above the constant predictor.
+        ``"oscillating"``: after the first quarter it climbs by a fifth of the constant loss: what was learned is lost.
+        ``"falling"``: the last quarter lies below the one before by more than noise, at a pace that leads somewhere.
+        ``"stalled"``: unchanging and large (above 80 % of the constant loss).
+        ``"converged"``: unchanging and small.
+        ``"undecided"``: fewer than 40 steps, or the noise would hide a change that counts.
+
+    Notes
+    -----
+    Means over windows take the noise out; what is left of it is their standard error, widened by the correlation
+    between neighbouring steps, sqrt((1 + r) / (1 - r)) with r the lag-1 correlation inside the windows (that of a
+    first-order autoregression: Priestley, Spectral Analysis and Time Series, 1981, 5.3). Learning inside a window
+    widens it too, on the safe side.
+
+    Examples
+    --------
+    >>> noise = 0.3 * np.random.default_rng(0).standard_normal(400)
+    >>> str(classify(2.3 + noise, constant_loss=2.3)), str(classify(0.3 + noise, constant_loss=2.3))
+    ('stalled', 'converged')
+    """
+    curve = np.asarray(losses, np.float64)
+    if curve.ndim != 1:
+        raise ValueError(f"losses must be one number per step, got shape {curve.shape}")
+    if not (math.isfinite(constant_loss) and constant_loss >= 0):
+        raise ValueError(f"constant_loss must be a finite loss of at least 0, got {constant_loss}")
+    finite = np.isfinite(curve)
+    evidence: dict[str, Any] = {"steps": len(curve), "constant_loss": float(constant_loss)}
+    if not finite.all():
+        first = int(np.argmin(finite)) + 1
+        return LossSign(
+            "nan", evidence | {"first_step": first, "not_finite": int(len(curve) - finite.sum())}
+        )
+    if len(curve) < SHORTEST:
+        return LossSign("undecided", evidence)
+    means, errors = windows(curve, COARSE, steps_per_epoch)
+    scale = constant_loss if constant_loss > 0 else float(np.abs(means[0]))
+    first, middle, last = float(means[0]), float(means[COARSE // 2]), float(means[-1])
+    start_noise = SIGMAS * math.hypot(errors[0], errors[-1])
+    evidence |= {"first": first, "middle": middle, "last": last, "noise": start_noise}
+    if last > first + start_noise and last > constant_loss and last > middle:
+        return LossSign("diverging", evidence)
+
+    swing, allowed = _largest_climb(means, errors, SIGMAS)
+    if len(curve) >= FINE * (SHORTEST // COARSE):
+        finer = _largest_climb(*windows(curve, FINE, steps_per_epoch), FINE_SIGMAS)
+        if finer[0] - finer[1] > swing - allowed:
+            swing, allowed = finer
+    if swing > max(allowed, BAR * scale):
+        return LossSign("oscillating", evidence | {"swing": swing, "noise": allowed})
+
+    quarters = means.reshape(4, -1).mean(axis=1)
+    quarter_errors = np.sqrt((errors.reshape(4, -1) ** 2).mean(axis=1) / 2)
+    fall = float(quarters[-2] - quarters[-1])
+    noise = SIGMAS * float(np.hypot(*quarter_errors[-2:]))
+    evidence |= {"fall": fall, "noise": noise}
+    if fall > max(noise, PACE * scale):
+        return LossSign("falling", evidence)
+    if noise > BLIND * scale:
+        return LossSign("undecided", evidence)
+    return LossSign("stalled" if quarters[-1] > (1 - BAR) * scale else "converged", evidence)
+
+
+def windows(losses: Array, count: int, steps_per_epoch: int | None = None) -> tuple[Array, Array]:
+    """Return means and standard errors of the loss over `count` windows of about the same length.
+
+    Examples
+    --------
+    >>> means, errors = windows(np.arange(8.0), 4)
+    >>> means.tolist()
+    [0.5, 2.5, 4.5, 6.5]
+    """
+    edges = np.arange(1, count) * len(losses) / count
+    if steps_per_epoch and len(losses) >= 2 * count * steps_per_epoch:
+        edges = np.round(edges / steps_per_epoch) * steps_per_epoch
+    parts = np.split(losses, edges.astype(np.int64))
+    means = np.array([part.mean() for part in parts])
+    errors = np.array([part.std(ddof=1) / math.sqrt(len(part)) for part in parts])
+    return means, errors * _widening(parts)
+
+
+def _widening(parts: list[Array]) -> float:
+    """How much larger correlation between neighbours makes the error of a mean."""
+    around = [part - part.mean() for part in parts]
+    # each window by its own spread: the noise of a large loss would speak for all
+    squares = [float(part @ part) for part in around]
+    products = [
+        float(part[1:] @ part[:-1]) / square
+        for part, square in zip(around, squares, strict=True)
+        if square > 0
+    ]
+    if not products:
+        return 1.0
+    # subtracting a window's own mean lowers it by about 1/n
+    r = float(np.mean(products)) + 1 / (len(parts[0]))
+    r = min(max(r, 0.0), 0.99)
+    return math.sqrt((1 + r) / (1 - r))
+
+
+def _largest_climb(means: Array, errors: Array, sigmas: float) -> tuple[float, float]:
+    """Return the largest climb after the first quarter, and the noise of that difference; most above noise first."""
+    # losses jump while the scale of the outputs settles
+    means, errors = means[len(means) // 4 :], errors[len(means) // 4 :]
+    climb = means[None, :] - means[:, None]
+    allowed = sigmas * np.hypot(errors[None, :], errors[:, None])
+    above = np.where(np.triu(np.ones(climb.shape, bool), 1), climb - allowed, -np.inf)
+    at = np.unravel_index(np.argmax(above), above.shape)
+    return float(climb[at]), float(allowed[at])
+
+
+def constant_loss(name: str, targets: NDArray[Any], *, reduction: str = "mean") -> float:
+    """Return the loss of the best constant predictor: class shares, shares of each output, means.
+
+    Parameters
+    ----------
+    name : "cross_entropy", "binary_cross_entropy" or "mse"
+    targets : ndarray
+        Class indices (rows,), or numbers (rows, outputs).
+    reduction : "mean" or "sum"
+
+    Examples
+    --------
+    >>> round(constant_loss("cross_entropy", np.array([0, 1, 0, 1])), 4), constant_loss("mse", np.array([[0.0], [2.0]]))
+    (0.6931, 1.0)
+    """
+    if name == "cross_entropy":
+        shares = np.bincount(targets) / len(targets)
+        value, terms = -float(np.sum(shares[shares > 0] * np.log(shares[shares > 0]))), len(targets)
+    else:
+        exact, terms = targets.astype(np.float64), targets.size
+        mean = exact.mean(axis=0)
+        if name == "binary_cross_entropy":
+            inner = np.clip(mean, 1e-300, 1 - 1e-16)
+            value = -float(np.mean(mean * np.log(inner) + (1 - mean) * np.log1p(-inner)))
+        else:
+            value = float(np.mean((exact - mean) ** 2))
+    return value * terms if reduction == "sum" else value
+
+
+class LossCurve:
+    """The losses of any number of steps in a bounded place: means over blocks of steps, which double when it is full.
+
+    Examples
+    --------
+    >>> curve = LossCurve()
+    >>> curve.extend(np.arange(10_000.0))
+    >>> curve.block, len(curve.values), curve.values[:2].tolist()
+    (2, 5000, [0.5, 2.5])
+    """
+
+    LIMIT = 8192
+
+    def __init__(self) -> None:
+        self.block = 1
+        self._means, self._count = np.empty(self.LIMIT), 0
+        self._pending = np.empty(0)
+
+    def extend(self, losses: Array) -> None:
+        """Add the losses of the next steps."""
+        pending = np.concatenate([self._pending, losses])
+        with np.errstate(all="ignore"):
+            while True:
+                taken = min(len(pending) // self.block, self.LIMIT - self._count)
+                blocks = pending[: taken * self.block].reshape(taken, self.block)
+                self._means[self._count : self._count + taken] = blocks.mean(axis=1)
+                self._count, pending = self._count + taken, pending[taken * self.block :]
+                if self._count < self.LIMIT:
+                    break
+                self._count, self.block = self.LIMIT // 2, 2 * self.block
+                self._means[: self._count] = self._means.reshape(-1, 2).mean(axis=1)
+        self._pending = pending
+
+    @property
+    def values(self) -> Array:
+        """Mean loss of each block of ``block`` steps, in order."""
+        return self._means[: self._count].copy()
