@@ -31,7 +31,10 @@ from gradcore.training.loop import fit
 from gradcore.training.targets import Targets, encode
 
 if TYPE_CHECKING:
-    from gradcore.health.ledger import Ledger, Probe
+    from gradcore.health.ledger import Ledger
+    from gradcore.health.probe import Probe
+    from gradcore.health.replay import Replay
+    from gradcore.health.units import UnitLedger
 
 Array = NDArray[Any]
 
@@ -40,6 +43,8 @@ INFERENCE_VALUES = 1 << 16
 
 # Work of inference between two visits to Python.
 PIECE_FLOP = 1e9
+
+_TRAINING = kernels.MODES["batch_statistics"] | kernels.MODES["drop"]
 
 
 class Network:
@@ -526,6 +531,7 @@ class Network:
         level: Literal["light", "full"] = "full",
         seed: int = 0,
         rows: ArrayLike | None = None,
+        exact: bool = False,
     ) -> Ledger:
         """Return the books of one batch in training mode, dropout included; nothing changes.
 
@@ -534,26 +540,138 @@ class Network:
         X, y : array_like
             As for `fit`.
         level : "full" or "light"
+            ``"full"`` counts everything and goes back to dL/dX.
         seed : int
             Of dropout.
         rows : array_like of int, optional
             Which rows make the batch; None: all.
+        exact : bool
+            Also say which zeros, subnormals and infinities the arithmetic made itself: the ops whose counters fired are
+            computed again in a wider type (``ledger.arithmetic``). Needs ``level="full"``.
+
+        Examples
+        --------
+        >>> net = mlp([2, 3, 1], activation="tanh", seed=0)
+        >>> ledger = net.ledger([[1e-30, 0.0], [0.0, 1e-30]], [1e-20, 0.0], exact=True)
+        >>> [str(share) for share in ledger.arithmetic if share.what == "weight gradient"]
+        ['weight gradient: ... underflows born here, of 6; computed/exact ...', ...]
         """
         from gradcore.health.ledger import Ledger
 
         if level not in ("light", "full"):
             raise ValueError(f"level must be 'light' or 'full', got {level!r}")
+        if exact and level != "full":
+            raise ValueError("exact=True reads the counters of the full ledger: leave level at 'full'")
+        X, targets, chosen = self._batch(X, y, loss, rows)
+        full = level == "full"
+        executor = self.executor(len(chosen), loss=targets.loss, input_gradient=full)
+        executor.bind(X, targets.values)
+        mode = _TRAINING | kernels.MODES[level] | (kernels.MODES["input_gradient"] if full else 0)
+        seed = check_seed(seed)
+        value = executor.observe(chosen, mode=mode, seed=seed, step=1)
+        shares = None
+        if exact:
+            from gradcore.health.arithmetic import arithmetic_shares
+
+            shares = arithmetic_shares(self._replay(X, targets, chosen, seed), executor.records)
+        return Ledger(
+            self.plan, executor.records, float(value), level=level, rows=len(chosen), arithmetic=shares
+        )
+
+    def unit_ledger(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        op: str,
+        *,
+        loss: str = "auto",
+        seed: int = 0,
+        rows: ArrayLike | None = None,
+    ) -> UnitLedger:
+        """Return the books of one op unit by unit, over one batch in training mode; nothing changes.
+
+        Parameters
+        ----------
+        X, y : array_like
+            As for `fit`.
+        op : str
+            Its name in the ledger, such as ``"relu 3"``.
+        seed : int
+            Of dropout.
+        rows : array_like of int, optional
+            Which rows make the batch; None: all. Dead is a unit on all of X, whatever the batch.
+
+        Examples
+        --------
+        >>> net = Network([Dense(3, bias_init="constant(-9)"), "relu", Dense(1)], input_size=2, seed=0)
+        >>> print(net.unit_ledger([[0.0, 1.0], [1.0, 0.0]], [1.0, 0.0], "relu 1"))
+        relu 1: 3 units, 3 dead on all the data; 2 rows
+          unit      mean     scale    signal      flat     delta  gradient
+        ------------------------------------------------------------------
+        ...
+        """
+        from gradcore.health.units import op_named, unit_ledger
+
+        number = op_named(self.plan, op)
+        X, targets, chosen = self._batch(X, y, loss, rows)
+        dead = None
+        if self.plan.table["kind"][number] == kernels.OP_KINDS["activation"]:
+            dead = self._dead_units(X, [number]).get(number)
+        return unit_ledger(self._replay(X, targets, chosen, check_seed(seed)), number, dead)
+
+    def dead_units(self, X: ArrayLike) -> dict[str, NDArray[np.bool_]]:
+        """Return which units of each activation are dead: abs(f′) ≤ eps · largest on every row of X.
+
+        Without dropout, and batch norm by the statistics of at most 1024 rows at a time.
+
+        Parameters
+        ----------
+        X : array_like, shape (rows, input_size)
+            All the data, not a batch.
+
+        Returns
+        -------
+        dict of str to ndarray of bool
+            By the name of the op, one element per unit.
+
+        Examples
+        --------
+        >>> net = Network([Dense(3, bias_init="constant(-9)"), "relu", Dense(1)], input_size=2, seed=0)
+        >>> net.dead_units([[0.0, 1.0], [1.0, 0.0]])
+        {'relu 1': array([ True,  True,  True])}
+        """
+        X = as_inputs(X, self.input_size, self.dtype)
+        if not len(X):
+            raise ValueError("X is empty: at least one row is needed")
+        return {self.plan.names[op]: dead for op, dead in self._dead_units(X).items()}
+
+    def _dead_units(self, X: Array, ops: list[int] | None = None) -> dict[int, NDArray[np.bool_]]:
+        from gradcore.health.units import dead_units
+
+        executor = self.executor(min(len(X), 1024))
+        executor.bind(X, None)
+        return dead_units(executor, self.plan, len(X), ops)
+
+    def _batch(
+        self, X: ArrayLike, y: ArrayLike, loss: str, rows: ArrayLike | None
+    ) -> tuple[Array, Targets, NDArray[np.int64]]:
         X = as_inputs(X, self.input_size, self.dtype)
         targets = self._encode(y, loss)
         check_rows(X, targets.values)
         chosen = np.arange(len(X)) if rows is None else np.asarray(rows, np.int64)
         if chosen.ndim != 1 or not chosen.size or chosen.min() < 0 or chosen.max() >= len(X):
             raise ValueError(f"rows must be indices from 0 to {len(X) - 1}, at least one")
-        executor = self.executor(len(chosen), loss=targets.loss)
+        return X, targets, chosen
+
+    def _replay(self, X: Array, targets: Targets, rows: NDArray[np.int64], seed: int) -> Replay:
+        from gradcore.health.replay import Replay, unshared
+
+        plan = unshared(self._plan_with_input_gradient())
+        executor = self._build(plan, len(rows), targets.loss, 0, 1, training=True)
+        executor.transpose_weights()
         executor.bind(X, targets.values)
-        mode = kernels.MODES["batch_statistics"] | kernels.MODES["drop"] | kernels.MODES[level]
-        value = executor.observe(chosen, mode=mode, seed=check_seed(seed), step=1)
-        return Ledger(self.plan, executor.records, float(value), level=level, rows=len(chosen))
+        mode = _TRAINING | kernels.MODES["input_gradient"]
+        return Replay(executor, plan, self.parameters, rows, mode=mode, seed=seed)
 
     def copy(self, seed: int | None = None) -> Network:
         """Return an independent network of the same architecture.

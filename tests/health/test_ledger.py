@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -107,7 +108,7 @@ def test_residual_is_one_entry_with_a_nested_ledger(batch):
     ledger = net.ledger(X, y)
     assert [entry.kind for entry in ledger.entries] == ["dense", "activation", "residual", "dense"]
     block = ledger.entries[2]
-    assert [entry.kind for entry in block.branch] == ["dense", "activation"]
+    assert [entry.kind for entry in block.branch.entries] == ["dense", "activation"]
     # delta at the input = skip + branch: the law of cosines
     squared = (
         block.skip_norm**2 + block.branch_norm**2 + 2 * block.cosine * block.skip_norm * block.branch_norm
@@ -115,9 +116,8 @@ def test_residual_is_one_entry_with_a_nested_ledger(batch):
     assert block.d_input.norm == pytest.approx(math.sqrt(squared), rel=1e-9)
     assert block.skip_norm == pytest.approx(block.d_output.norm, rel=1e-12)
     assert block.backward_gain == pytest.approx(block.d_input.norm / block.d_output.norm, rel=1e-12)
-    assert block.branch[0].backward_gain == pytest.approx(
-        block.branch_norm / block.branch[0].d_output.norm, rel=1e-9
-    )
+    first = block.branch.entries[0]
+    assert first.backward_gain == pytest.approx(block.branch_norm / first.d_output.norm, rel=1e-9)
 
 
 def test_sigmoid_stack_keeps_scale_and_loses_signal(rng):
@@ -181,6 +181,81 @@ def test_headroom_in_powers_of_two():
     assert above == pytest.approx(28, abs=1e-6)
     assert below == pytest.approx(26, abs=1e-6)
     assert all(math.isnan(side) for side in fold._replace(max_abs=0.0, min_abs=0.0).headroom("float32"))
+
+
+@pytest.mark.parametrize(("dtype", "large", "small"), [("float32", 127, -130), ("float64", 1023, -1050)])
+def test_headroom_where_quotients_leave_the_range(dtype, large, small):
+    fold = Fold(1.0, 1.0, 2.0**large, 2.0**small, 0, 1, 0, 0)
+    above, below = fold.headroom(dtype)
+    assert above == pytest.approx(1, abs=1e-6)
+    assert below == pytest.approx(small + (126 if dtype == "float32" else 1022), abs=1e-9)
+    # the widest room there is
+    assert fold._replace(max_abs=2.0**small).headroom(dtype)[0] == pytest.approx(large + 1 - small, abs=1e-6)
+
+
+def test_headroom_is_shown_where_it_is_small(rng):
+    X = rng.normal(size=(30, 4))
+    net = Network([Dense(5, init="constant(1e35)"), "tanh", Dense(2)], input_size=4, seed=0)
+    ledger = net.ledger(X, np.arange(30) % 2)
+    entry = ledger["dense 1"]
+    above, _ = entry.headroom()["output"]
+    assert above == pytest.approx(math.log2(np.finfo("f4").max) - math.log2(entry.output.max_abs), abs=1e-6)
+    assert entry.to_dict()["headroom"]["output"]["overflow"] == above
+    assert f"output within 2^{above:.0f} of overflow" in str(ledger)
+    small = Network([Dense(5), "tanh", Dense(2, init="normal(1e-32)")], input_size=4, seed=0)
+    assert "delta within 2^" in str(small.ledger(X, np.arange(30) % 2))
+    healthy = str(mlp([4, 8, 2], activation="tanh", seed=0).ledger(X, np.arange(30) % 2))
+    assert "within" not in healthy
+
+
+def test_entries_by_name(batch):
+    net = Network(LAYERS["nested"], input_size=6, dtype="float64", seed=2)
+    ledger = net.ledger(*batch)
+    assert ledger["dense 1"] is ledger.entries[0]
+    assert ledger["tanh 2"] is ledger["residual 2"].branch.entries[1]
+    assert ledger["residual 2"] is ledger["residual 1"].branch.entries[2]
+    with pytest.raises(KeyError, match="did you mean 'relu 1'"):
+        ledger["relu 9"]
+
+
+def test_rows_and_frame(batch, monkeypatch):
+    net = Network(LAYERS["nested"], input_size=6, dtype="float64", seed=2)
+    ledger = net.ledger(*batch)
+    rows = ledger.to_rows()
+    assert [(row["name"], row["depth"], row["parent"]) for row in rows] == [
+        ("dense 1", 0, None), ("tanh 1", 0, None), ("residual 1", 0, None), ("dense 2", 1, "residual 1"),
+        ("relu 1", 1, "residual 1"), ("residual 2", 1, "residual 1"), ("dense 3", 2, "residual 2"),
+        ("tanh 2", 2, "residual 2"), ("dense 4", 0, None),
+    ]  # fmt: skip
+    assert len({tuple(row) for row in rows}) == 1
+    for row in rows:
+        entry = ledger[row["name"]]
+        assert row["d_output_norm"] == entry.d_output.norm
+        assert row["output_to_overflow"] == entry.headroom()["output"][0]
+        assert not any(isinstance(value, dict | list) for value in row.values())
+    assert rows[2]["branch_end_to_end_log10"] == ledger["residual 1"].branch.end_to_end_log10
+    json.dumps(rows)
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(ImportError, match="pip install pandas"):
+        ledger.to_frame()
+
+
+def test_frame(batch):
+    pytest.importorskip("pandas")
+    ledger = Network(LAYERS["nested"], input_size=6, dtype="float64", seed=2).ledger(*batch)
+    frame = ledger.to_frame().set_index("name")
+    assert frame.loc["tanh 2", "parent"] == "residual 2"
+    assert frame.loc["tanh 2", "backward_gain"] == ledger["tanh 2"].backward_gain
+
+
+def test_full_ledger_goes_back_to_the_input(batch):
+    X, y = batch
+    net = mlp([6, 8, 5, 3], activation="tanh", dtype="float64", seed=1)
+    _, _, deltas = forward_backward(net, X, y)
+    d_x = np.linalg.norm(deltas[0] @ net.get_parameters()["0.weight"])
+    full, light = net.ledger(X, y).entries[0], net.ledger(X, y, level="light").entries[0]
+    assert full.backward_gain == pytest.approx(d_x / np.linalg.norm(deltas[0]), rel=1e-12)
+    assert math.isnan(light.backward_gain)
 
 
 def test_update_ratio_of_a_training_step(batch):
