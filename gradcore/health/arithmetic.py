@@ -136,9 +136,9 @@ def _fired(fold: Any) -> bool:
 
 def _compare(op: int, name: str, what: str, computed: Array, exact: Exact) -> ArithmeticShare:
     tiny = np.abs(computed) < np.finfo(computed.dtype).smallest_normal
-    wide, known = computed.astype(exact.value.dtype), np.isfinite(exact.value)
-    underflows = tiny & known & (np.abs(wide - exact.value) > exact.bound)
-    overflows = ~np.isfinite(computed) & known
+    wide = computed.astype(exact.value.dtype)
+    underflows = tiny & (np.abs(wide - exact.value) > exact.bound)
+    overflows = ~np.isfinite(computed) & np.isfinite(exact.value)
     # of multiples of the largest exact magnitude: squares leave the range of the wider type too
     largest = np.abs(exact.value).max()
     share = math.nan
@@ -199,9 +199,9 @@ class _Ops:
         return self.in_range(value, z, near[0]), self.in_range(slope, z, near[1])
 
     def in_range(self, result: Array, operands: Array, nonzero: Array) -> Array:
-        info = np.finfo(self.wide)
-        result = np.where((result == 0) & (nonzero != 0), info.smallest_subnormal, result)
-        return np.where(np.isfinite(operands) & np.isinf(result), info.max, result)
+        info, finite = np.finfo(self.wide), np.isfinite(operands)
+        result = np.where(finite & (result == 0) & (nonzero != 0), info.smallest_subnormal, result)
+        return np.where(finite & np.isinf(result), info.max, result)
 
     def batch_norm(self, op: int) -> tuple[Array, Array, Array]:
         """Normalised input, 1 / deviation, and a bound of abs(normalised input) before the mean was taken off."""

@@ -508,6 +508,7 @@ class Ledger:
             "step": self.step,
             "dtype": self.dtype.name,
             "loss": self.loss,
+            "exact": self.arithmetic is not None,
             "end_to_end_log10": self.end_to_end_log10,
             "split": self.split(),
             "input": self.input._asdict(),

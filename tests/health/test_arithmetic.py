@@ -201,10 +201,11 @@ def test_batch_norm(dtype, rng):
     [Dense(16), BatchNorm(), "relu", Dropout(0.3), Residual(["relu", Residual(["relu", Dense(16)])]), Dense(3)],
     [Dense(16, init="zeros"), "relu", Dense(16), BatchNorm(), "leaky_relu", Dense(3)],
 ], ids=["relu", "dropout", "all", "zero weights"])  # fmt: skip
-def test_zeros_of_a_healthy_network_are_right(layers, dtype, rng):
-    X = rng.normal(size=(30, 6))
+@pytest.mark.parametrize("rows", [30, 1])
+def test_zeros_of_a_healthy_network_are_right(layers, rows, dtype, rng):
+    X = rng.normal(size=(rows, 6))
     X[:, 0] = 0
-    shares = shares_of(layers, X, rng.integers(0, 3, 30), dtype)
+    shares = shares_of(layers, X, rng.integers(0, 3, rows), dtype)
     assert shares
     assert born(shares) == {}
     assert all(
@@ -221,6 +222,28 @@ def test_exact_and_rounded_cancellation():
     assert ledger.entries[0].output.zeros >= 1
     assert [s.what for s in ledger.arithmetic] == ["output"]
     assert not ledger.arithmetic[0].born
+
+
+def test_cancellation_on_the_way_back():
+    # the same three numbers meet deltas of 1, 1 and -1: over the rows, and over the units
+    numbers = np.array([[0.1], [0.2], [0.3]])
+    signs = np.array([1.0, 1.0, -1.0])
+    over_rows = shares_of([Dense(1, init="zeros", use_bias=False)], numbers, -1.5 * signs)
+    assert born(over_rows) == {}
+    assert over_rows["dense 1", "weight gradient"].share == 0
+    layers = [Dense(1, init="zeros"), Dense(3, init="zeros")]
+    over_units = shares_of(layers, [[1.0]], -1.5 * signs[None, :], **{"1_weight": numbers})
+    assert born(over_units) == {}
+    assert over_units["dense 2", "dL/d(input)"].share == 0
+
+
+@pytest.mark.parametrize("name", ["identity", "exponential", "sigmoid", "tanh"])
+def test_infinities_are_inherited(name):
+    layers = [Dense(2, init="constant(1e30)"), name, Dense(2, init="ones"), BatchNorm(), Dense(1)]
+    for x in (1e20, -1e20):
+        found = born(shares_of(layers, [[x], [x]], np.zeros(2)))
+        # what follows infinite operands is infinite, NaN or, of exp(-inf), zero by right
+        assert set(found) == {("dense 1", "output")}
 
 
 def test_constant_column_of_batch_norm():
