@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradcore.diagnosis.words import (
+    HEALTHY,
     LINE,
     change_lines,
     headline,
-    healthy,
+    healthy_figures,
     scores,
     seeds,
     signed,
@@ -22,7 +23,7 @@ from gradcore.diagnosis.words import (
     where,
     whole,
     why,
-)  # fmt: skip
+)
 
 if TYPE_CHECKING:
     from gradcore.diagnosis.diagnose import Diagnosis
@@ -99,16 +100,19 @@ def render(diagnosis: Diagnosis, proof: Proof | None = None, style: Style = PLAI
 def verdict(diagnosis: Diagnosis, style: Style = PLAIN) -> list[str]:
     """Return the headline and where, why, change."""
     if diagnosis.healthy:
-        head, *figures = healthy(diagnosis, style.example)
-        return [style.good(style.strong(head)), *(f"  {line}" for line in figures)]
+        every = "" if diagnosis.seeds == 1 else f" in {diagnosis.seeds} of {diagnosis.seeds} seeds"
+        head = style.good(style.strong(f"✓ HEALTHY: {HEALTHY}{every}"))
+        return [head, *(f"  {line}" for line in healthy_figures(diagnosis, style.example))]
     first, *others = diagnosis.faults
-    lines = [style.bad(style.strong(f"✗ {first.title}: {headline(first)} ({seeds(first)})")), ""]
+    lines = [style.bad(style.strong(f"✗ {first.title}: {headline(first)} ({seeds(first.seeds)})")), ""]
     lines += _labelled("where", where(first, diagnosis, style.example), style)
     lines += _labelled("why", why(first, diagnosis), style)
     lines += _labelled("change", _change(diagnosis, style), style)
     for fault in others:
         place = where(fault, diagnosis, style.example)
-        lines += _labelled("also", [f"{fault.title.lower()} ({seeds(fault)}): {place[0].rstrip(';')}"], style)
+        lines += _labelled(
+            "also", [f"{fault.title.lower()} ({seeds(fault.seeds)}): {place[0].rstrip(';')}"], style
+        )
     return lines
 
 

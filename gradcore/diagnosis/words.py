@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from gradcore.diagnosis.changes import Change, dense_layers, describe, hidden_activations
 from gradcore.health.faults import Fault
+from gradcore.health.ledger import Ledger
 from gradcore.layers import Layer
 
 if TYPE_CHECKING:
@@ -23,13 +24,14 @@ LINE = 70
 # -- the verdict -----------------------------------------------------------------------------------------------------
 
 
-def healthy(diagnosis: Diagnosis, example: str) -> list[str]:
-    """Say that nothing was found, and the figures that show it."""
+HEALTHY = "nothing keeps this network from learning"
+
+
+def healthy_figures(diagnosis: Diagnosis, example: str) -> list[str]:
+    """Give the figures that show a healthy network."""
     layers = diagnosis.books.layers
-    every = "" if diagnosis.seeds == 1 else f" in {diagnosis.seeds} of {diagnosis.seeds} seeds"
     signal = ratio(layers.output_signal[-2 if len(layers) > 1 else -1], layers.input_signal[0])
     return [
-        f"✓ HEALTHY: nothing keeps this network from learning{every}",
         f"gradient end to end, log10: {signed(diagnosis.ledger.end_to_end_log10)};"
         f" {example} signal, input to last layer: ×{signal}",
         f"loss {diagnosis.ledger.loss:.3g} on one batch;"
@@ -47,9 +49,9 @@ def headline(fault: Fault) -> str:
     return "this network learns badly"
 
 
-def seeds(fault: Fault) -> str:
-    """Say in how many of how many seeds the fault was found."""
-    k, n = fault.seeds
+def seeds(count: tuple[int, int]) -> str:
+    """Say in how many of how many seeds something was found."""
+    k, n = count
     return f"{k} of {n} seed{'s' if n > 1 else ''}"
 
 
@@ -207,7 +209,7 @@ def why(fault: Fault, diagnosis: Diagnosis) -> list[str]:
     if fault.causes != table.causes(fault):
         return lines
     if len(names) == 1 and same:
-        lines.append(_fitting("as good as the change below: ", same))
+        lines.append(_fitting("would do as well: ", same))
     if len(names) == 1 and other:
         lines.append(_fitting("enough, too: ", other))
     around = [outcome.name for outcome in table.around(fault)]
@@ -220,13 +222,15 @@ def why(fault: Fault, diagnosis: Diagnosis) -> list[str]:
     return lines
 
 
-def group_shares(diagnosis: Diagnosis, split: Mapping[str, float]) -> list[tuple[str, float, float]]:
-    """Return what each group of ops does to the gradient: what it is called, factor per layer, decades in all.
+def group_shares(
+    ledger: Ledger, split: Mapping[str, float], layers: tuple[Layer, ...]
+) -> list[tuple[str, float, float]]:
+    """Return what each group of ops does to the gradient: its name, factor per layer, decades in all.
 
     Exact bookkeeping of where the gradient goes, not blame; a factor of zero has no decades to add up.
     """
-    chain = diagnosis.ledger.chain_counts()
-    activations = {spec.partition("(")[0] for spec in hidden_activations(diagnosis.network.layers)}
+    chain = ledger.chain_counts()
+    activations = {spec.partition("(")[0] for spec in hidden_activations(layers)}
     slope = f"{next(iter(activations))} slope" if len(activations) == 1 else "slopes"
     names = {
         "dense": "initial weights",
@@ -243,7 +247,8 @@ def group_shares(diagnosis: Diagnosis, split: Mapping[str, float]) -> list[tuple
 
 def _split_lines(fault: Fault, diagnosis: Diagnosis) -> list[str]:
     lines = []
-    for name, per_layer, decades in group_shares(diagnosis, fault.evidence["split"]):
+    split, layers = fault.evidence["split"], diagnosis.network.layers
+    for name, per_layer, decades in group_shares(diagnosis.ledger, split, layers):
         if name == "dropout" or abs(decades) < 0.5:
             continue
         if math.isfinite(decades):
@@ -332,7 +337,7 @@ def signed(x: float) -> str:
     """Write decades with one digit: −22.0, zero, inf."""
     if not math.isfinite(x):
         return "zero" if math.isnan(x) or x < 0 else "inf"
-    return f"{x:.1f}".replace("-", "−")
+    return f"{round(x, 1) + 0.0:.1f}".replace("-", "−")
 
 
 def whole(x: float) -> str:
@@ -357,6 +362,11 @@ def scores(scores: Sequence[float]) -> str:
     return " ".join("nan " if math.isnan(s) else f"{s:.2f}" for s in scores)
 
 
+def score_label(score: str) -> str:
+    """Name a score."""
+    return "R²" if score == "r2" else score
+
+
 def plural(items: Sequence[int]) -> str:
     """Give the s of a plural."""
     return "s" if len(items) > 1 else ""
@@ -377,3 +387,32 @@ def _fitting(head: str, items: Sequence[str]) -> str:
     """Join as many items as fit on a line."""
     text = head + ", ".join(items)
     return text if len(text) <= LINE else text[: LINE - 1].rsplit(", ", 1)[0] + ", …"
+
+
+# -- for somebody who never heard of it --------------------------------------------------------------------------------
+
+MEANING = {
+    "vanishing_gradient": "The signal that tells each layer how to change shrinks on its way back through the"
+    " network, until nothing usable is left of it.",
+    "exploding_gradient": "The signal that tells each layer how to change grows on its way back through the network,"
+    " until every step overshoots.",
+    "overflow": "A number became too large for the computer’s number format; what is computed from it is no number.",
+    "underflow": "Numbers became so small that the computer’s number format turns them into zero.",
+    "saturated_activations": "The inputs of many activations are so large that their outputs stand at the limit and"
+    " hardly react any more.",
+    "dead_units": "Units that are off for every row of the data: nothing passes through them, so nothing ever"
+    " changes them.",
+    "symmetric_weights": "All units of a layer start as copies of each other, receive the same changes and stay"
+    " copies: the layer works as if it had one unit.",
+    "constant_output": "The last layer answers the same whatever happens before it, so that nothing can be learnt"
+    " from its errors.",
+    "loss_nan": "Training computed something that is no number, and everything after it is none either.",
+    "loss_stalled": "The loss stays where it began: training makes no progress.",
+    "loss_oscillating": "The loss keeps climbing back: each step goes too far.",
+    "loss_diverging": "The loss grows: training makes the network worse.",
+    "update_ratio_too_large": "One training step changes the weights by more than their own size: what was there"
+    " before is overwritten.",
+    "update_ratio_too_small": "Training steps are so small beside the weights that nothing changes in any reasonable"
+    " time.",
+    "invalid_data": "The data hold values that no network can learn from.",
+}

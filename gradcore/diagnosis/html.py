@@ -1,0 +1,459 @@
+"""The report as one HTML page, and as a fragment for notebooks: what is shown, in which order, in which words."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jinja2
+import numpy as np
+from markupsafe import Markup, escape
+
+from gradcore import __version__, kernels
+from gradcore.diagnosis import words
+from gradcore.diagnosis.changes import dense_layers, describe, hidden_activations
+from gradcore.diagnosis.curves import changed_books, curves, grouped, together
+from gradcore.diagnosis.drawing.course import heat_map, loss_curve
+from gradcore.diagnosis.drawing.layers import LAYERS, affected, layer_curves
+from gradcore.diagnosis.drawing.scores import decade_bar, dot_strip
+from gradcore.diagnosis.drawing.svg import power_of_ten
+from gradcore.health.evidence import Books
+from gradcore.health.faults import Fault
+from gradcore.health.ledger import LedgerEntry
+from gradcore.health.rules import all_rules
+
+if TYPE_CHECKING:
+    from gradcore.diagnosis.diagnose import Diagnosis
+    from gradcore.diagnosis.proof import Proof, Trial
+    from gradcore.diagnosis.what_if import Outcome
+
+# Items of a list before "and … more".
+_SHOWN = 12
+
+# View boxes of the drawings: text keeps its size on a wide page and on a telephone.
+_WIDE, _NARROW = 720, 350
+
+
+def page(
+    diagnosis: Diagnosis, proof: Proof | None = None, *, command: str | None = None, example: str = "example"
+) -> str:
+    """Return the report as one HTML file without any external part.
+
+    Parameters
+    ----------
+    diagnosis : Diagnosis
+    proof : Proof, optional
+        What real training made of the network and of the changes.
+    command : str, optional
+        The command line that made the report.
+    example : str
+        What one row of the data is called.
+    """
+    trace = diagnosis.trace
+    return _template("report.html.jinja").render(
+        _verdict(diagnosis, example),
+        proof=proof,
+        chance=percent(diagnosis.chance),
+        changed_chance=percent(diagnosis.best.chance) if diagnosis.best else None,
+        shown=_shown(diagnosis),
+        affected=bool(diagnosis.faults and affected(diagnosis.faults[0])),
+        curves=Both(layer_curves(diagnosis), layer_curves(diagnosis, _NARROW, 320)),
+        dots=dot_strip(proof) if proof is not None else None,
+        what_if=[_Row.of(outcome, diagnosis, proof) for outcome in diagnosis.what_if],
+        groups=_groups(diagnosis),
+        heat=Both(heat_map(trace), heat_map(trace, _NARROW)) if trace and trace.ledgers else None,
+        loss=_loss(diagnosis, proof),
+        ledger=list(_ledger(diagnosis.books)),
+        aggregated=len(diagnosis.books.layers) > LAYERS,
+        findings=[_Finding.of(fault, diagnosis, example) for fault in diagnosis.faults],
+        command=command,
+        code=reproduce(diagnosis),
+        version=__version__,
+        level=kernels.info()["level"],
+    )
+
+
+def fragment(diagnosis: Diagnosis) -> str:
+    """Return the verdict, the change and the curves for a notebook, light or dark."""
+    return _template("fragment.html.jinja").render(
+        _verdict(diagnosis, "example"), shown=_shown(diagnosis), curves=layer_curves(diagnosis, 640, 320)
+    )
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("gradcore.diagnosis"), autoescape=True, undefined=jinja2.StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters |= {"scores": words.scores, "score_label": words.score_label}
+    return environment
+
+
+def _template(name: str) -> jinja2.Template:
+    return _environment().get_template(name)
+
+
+class Both(NamedTuple):
+    """A drawing for wide pages and the same for narrow ones; the style sheet shows one of them."""
+
+    wide: Markup
+    narrow: Markup
+
+
+def _shown(diagnosis: Diagnosis) -> list[tuple[str, str]]:
+    """Return what and whose the curves are that have anything to show."""
+    return [(curve.what, curve.of) for curve in curves(diagnosis) if np.isfinite(curve.log10).any()]
+
+
+# -- the verdict -----------------------------------------------------------------------------------------------------
+
+
+def _verdict(diagnosis: Diagnosis, example: str) -> dict[str, Any]:
+    """Return what page and fragment both begin with."""
+    common = {"healthy": diagnosis.healthy, "subject": _subject(diagnosis), "diagnosis": diagnosis}
+    if diagnosis.healthy:
+        return {
+            **common,
+            "kind": "Healthy",
+            "headline": _capital(words.HEALTHY),
+            "seeds": words.seeds((diagnosis.seeds, diagnosis.seeds)),
+            "figures": [_capital(figure) for figure in words.healthy_figures(diagnosis, example)],
+            "change": [],
+            "also": [],
+        }
+    first, *others = diagnosis.faults
+    return {
+        **common,
+        "kind": _title(first),
+        "headline": _capital(words.headline(first)),
+        "seeds": words.seeds(first.seeds),
+        "meaning": words.MEANING[first.kind],
+        "where": _sentence(words.where(first, diagnosis, example)),
+        "why": [
+            (True, " ".join(said.split())) if said.startswith(" ") else (False, _capital(said))
+            for said in words.why(first, diagnosis)
+        ],
+        "change": words.change_lines(diagnosis, diagnosis.best.change) if diagnosis.best else [],
+        "advice": first.advice,
+        "also": [
+            (_title(fault), words.seeds(fault.seeds), _sentence(words.where(fault, diagnosis, example)))
+            for fault in others
+        ],
+    }
+
+
+def _title(fault: Fault) -> str:
+    return fault.title.capitalize().replace("nan", "NaN")
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _sentence(lines: Sequence[str]) -> str:
+    text = _capital(" ".join(line.strip() for line in lines)) + "."
+    return re.sub(r"10\^(\d+)", lambda power: power_of_ten(int(power[1])), text)
+
+
+def _subject(diagnosis: Diagnosis) -> str:
+    """Say what was looked at, in one line."""
+    net = diagnosis.network
+    units = [layer.units for layer in dense_layers(net.layers)]
+    hidden = units[:-1]
+    activations = set(hidden_activations(net.layers))
+    kind = f"{activations.pop()} units" if len(activations) == 1 else "units"
+    size = str(hidden[0]) if len(set(hidden)) == 1 else f"{min(hidden)} to {max(hidden)}" if hidden else ""
+    shape = (
+        f"{len(hidden)} hidden layer{words.plural(hidden)} of {size} {kind}" if hidden else "no hidden layer"
+    )
+    ends = f"{_count(net.input_size, 'input')}, {shape}, {_count(units[-1], 'output')}"
+    optimizer = f"{type(diagnosis.optimizer).__name__} {diagnosis.optimizer.lr:g}"
+    return " · ".join((ends, diagnosis.loss, optimizer, net.dtype.name))
+
+
+def _count(number: int, name: str) -> str:
+    return f"{number} {name}{'s' if number != 1 else ''}"
+
+
+# -- alternatives ----------------------------------------------------------------------------------------------------
+
+
+class _Row(NamedTuple):
+    """One alternative: what one batch says, and what training said where it was trained."""
+
+    outcome: Outcome
+    trial: Trial | None
+    best: bool
+    gradient: str
+    signal: str
+    chance: str
+
+    @classmethod
+    def of(cls, outcome: Outcome, diagnosis: Diagnosis, proof: Proof | None) -> _Row:
+        trial = (
+            next((t for t in proof.trials if t.change == outcome.change), None) if proof is not None else None
+        )
+        # measured training outranks one batch
+        best = trial is proof.best and trial is not None if proof is not None else outcome is diagnosis.best
+        return cls(
+            outcome,
+            trial,
+            best,
+            words.signed(outcome.gradient),
+            words.signed(outcome.signal),
+            percent(outcome.chance),
+        )
+
+    @property
+    def faults(self) -> str:
+        return ", ".join(kind.replace("_", " ") for kind in self.outcome.faults) or "none"
+
+    @property
+    def scores(self) -> str:
+        return words.scores(self.trial.scores) if self.trial is not None else ""
+
+    @property
+    def trains(self) -> bool:
+        return self.trial.trains if self.trial is not None else self.outcome.trains
+
+
+def percent(share: float) -> str:
+    """Write a chance; never a certainty, which no chance is.
+
+    Examples
+    --------
+    >>> percent(0.973), percent(0.9999)
+    ('97 %', '> 99 %')
+    """
+    if math.isnan(share):
+        return "–"
+    return "< 1 %" if share < 0.01 else "> 99 %" if share > 0.99 else f"{share:.0%}".replace("%", " %")
+
+
+def _groups(diagnosis: Diagnosis) -> list[tuple[str, str, list[tuple[str, str, str, Markup]]]]:
+    """Return by network the decades of its groups, each with its bar."""
+    net, best, changed = diagnosis.network, diagnosis.best, changed_books(diagnosis)
+    ledgers = [("now", diagnosis.ledger, net.layers)]
+    if changed is not None and best is not None:
+        ledgers.append(("changed", changed.ledger, best.change.layers(net.layers, net.input_size)))
+    sizes = [abs(d) for _, ledger, _ in ledgers for d in ledger.split().values() if math.isfinite(d)]
+    largest = max(1.0, *sizes) if sizes else 1.0
+    result = []
+    for of, ledger, layers in ledgers:
+        rows = [
+            (name, f"×{words.factor(each)}" if math.isfinite(decades) else "–", words.signed(decades),
+             decade_bar(decades, largest, of))
+            for name, each, decades in words.group_shares(ledger, ledger.split(), layers)
+        ]  # fmt: skip
+        if rows:
+            result.append((of, words.signed(ledger.end_to_end_log10), rows))
+    return result
+
+
+# -- the loss --------------------------------------------------------------------------------------------------------
+
+
+def _loss(diagnosis: Diagnosis, proof: Proof | None) -> tuple[str, Both] | None:
+    """Return what the course of the loss is called, and its drawing."""
+    trace = diagnosis.trace
+    if trace is None or not len(trace.losses):
+        return None
+    signs = [fault for fault in diagnosis.faults if fault.kind.startswith("loss_")]
+    first, last = float(trace.losses[0]), float(trace.losses[-1])
+    said = (
+        f"{_title(signs[0])}: {words.MEANING[signs[0].kind]}"
+        if signs
+        else f"No bad sign: from {words.short(first)} at the first of {len(trace.losses)} steps"
+        f" to {words.short(last)} at the last."
+    )
+    known = [fault.evidence["constant_loss"] for fault in signs if "constant_loss" in fault.evidence]
+    constant = known[0] if known else proof.constant_loss if proof is not None else None
+    return said, Both(loss_curve(trace, constant), loss_curve(trace, constant, _NARROW, 220))
+
+
+# -- the ledger ------------------------------------------------------------------------------------------------------
+
+
+class _Entry(NamedTuple):
+    name: str
+    depth: int
+    units: str
+    scale: str
+    signal: str
+    forward: str
+    delta: str
+    backward: str
+    gradient: str
+    flat: str
+    notes: str
+
+
+def _ledger(books: Books) -> Iterator[_Entry]:
+    if len(books.layers) <= LAYERS:
+        yield from _ops(books, books.ledger.entries, 0)
+    else:
+        yield from _neighbourhoods(books)
+
+
+def _ops(books: Books, entries: Sequence[LedgerEntry], depth: int) -> Iterator[_Entry]:
+    ledger = books.ledger
+    for entry in entries:
+        columns = int(ledger.plan.table[entry.op]["columns_out"])
+        yield _Entry(
+            entry.name, depth, str(columns),
+            _number(entry.output.norm / math.sqrt(ledger.rows * columns)),
+            "lost" if entry.lost else _number(entry.output.signal),
+            "–" if entry.lost else _number(entry.forward_gain),
+            _number(entry.d_output.norm), _number(entry.backward_gain),
+            _number(entry.weight_gradient.norm) if entry.kind == "dense" else "–",
+            "–" if math.isnan(entry.flat_fraction) else f"{entry.flat_fraction:.0%}",
+            _notes(entry),
+        )  # fmt: skip
+        if entry.branch is not None:
+            yield from _ops(books, entry.branch.entries, depth + 1)
+
+
+def _notes(entry: LedgerEntry) -> str:
+    """Name what was counted and should not be there."""
+    counts: dict[str, float] = {}
+    for fold in (entry.output, entry.d_output, entry.weight_gradient):
+        for name in ("infs", "nans", "subnormals"):
+            value = getattr(fold, name)
+            counts[name] = counts.get(name, 0.0) + (0.0 if math.isnan(value) else value)
+    return ", ".join(f"{count:.0f} {name}" for name, count in counts.items() if count)
+
+
+def _neighbourhoods(books: Books) -> Iterator[_Entry]:
+    """Return one entry for each few layers: geometric means, of which a ledger of thousands is made readable."""
+    layers = books.layers
+    lost = layers.lost(books.ledger.dtype)
+    with np.errstate(divide="ignore"):
+        columns = [
+            np.log10(values)
+            for values in (layers.output_scale, layers.output_signal, layers.delta, layers.gradient)
+        ]
+    for group in grouped(len(layers), LAYERS):
+        first, last = int(group[0]) + 1, int(group[-1]) + 1
+        with np.errstate(over="ignore"):
+            scale, signal, delta, gradient = (10 ** float(together(c, [group])[0]) for c in columns)
+        widths = sorted({int(n) for n in layers.units[group]})
+        units = str(widths[0]) if len(widths) == 1 else f"{widths[0]}–{widths[-1]}"
+        yield _Entry(
+            f"layers {first}–{last}" if last > first else f"layer {first}", 0, units, _number(scale),
+            "lost" if lost[group].all() else _number(signal), "–", _number(delta), "–", _number(gradient), "–", "",
+        )  # fmt: skip
+
+
+def _number(x: float) -> str:
+    return "–" if math.isnan(x) else words.short(x).replace("-", "−")
+
+
+# -- evidence --------------------------------------------------------------------------------------------------------
+
+
+class _Finding(NamedTuple):
+    title: str
+    severity: str
+    seeds: str
+    where: str
+    causes: str
+    advice: str
+    avoid: str
+    ops: str
+    evidence: list[tuple[str, str]]
+    rule: list[Markup]
+
+    @classmethod
+    def of(cls, fault: Fault, diagnosis: Diagnosis, example: str) -> _Finding:
+        return cls(
+            _title(fault), fault.severity, words.seeds(fault.seeds), _sentence(words.where(fault, diagnosis, example)),
+            " and ".join(cause.replace("_", " ") for cause in fault.causes), fault.advice, fault.avoid,
+            _several(fault.ops),
+            [(key.replace("_", " "), _said(value)) for key, value in fault.evidence.items()],
+            _reasons(fault.kind),
+        )  # fmt: skip
+
+
+def _said(value: object) -> str:
+    """Write a piece of evidence."""
+    match value:
+        case None:
+            return "none"
+        case bool():
+            return "yes" if value else "no"
+        case float() | np.floating():
+            return _number(float(value))
+        case Mapping():
+            return _several([f"{key}: {_said(item)}" for key, item in value.items()], "; ")
+        case list() | tuple() if value and all(isinstance(item, int) for item in value):
+            rising = all(a < b for a, b in pairwise(value))
+            return words.ranges(value) if rising else _several([str(item) for item in value])
+        case list() | tuple():
+            return _several([_said(item) for item in value]) if value else "none"
+    return str(value)
+
+
+def _several(items: Sequence[str], between: str = ", ") -> str:
+    more = len(items) - _SHOWN
+    return between.join(items[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+def _reasons(kind: str) -> list[Markup]:
+    """Return the paragraphs in which a rule says why its bound is what it is."""
+    for rule in all_rules():
+        if rule.__module__.rpartition(".")[2] == kind:
+            text = inspect.cleandoc(rule.__doc__ or "")
+            paragraphs = [" ".join(paragraph.split()) for paragraph in text.split("\n\n")]
+            return [_marked(paragraph) for paragraph in paragraphs]
+    return []
+
+
+def _marked(text: str) -> Markup:
+    """Turn the marks of a docstring (code, emphasis) into elements."""
+    safe = re.sub(r"``(.+?)``|`(.+?)`", lambda m: f"<code>{m[1] or m[2]}</code>", str(escape(text)))
+    return Markup(re.sub(r"\*(\w[^*]*)\*", r"<em>\1</em>", safe))
+
+
+# -- again -----------------------------------------------------------------------------------------------------------
+
+
+def reproduce(diagnosis: Diagnosis) -> str:
+    """Write the lines that make this diagnosis again; X and y are the reader's."""
+    net = diagnosis.network
+    call = describe(net.layers)
+    if call is None:
+        build = f"net = ...  # {net!r}, seed {net.seed}"
+    else:
+        sizes = _sizes([net.input_size, *(layer.units for layer in dense_layers(net.layers))])
+        dtype = "" if net.dtype.name == "float32" else f', dtype="{net.dtype.name}"'
+        build = f"net = gradcore.{call.replace('sizes', sizes, 1)[:-1]}{dtype}, seed={net.seed})"
+    steps = f", steps={len(diagnosis.trace.losses)}" if diagnosis.trace is not None else ""
+    seeds = f", seeds={diagnosis.seeds}" if diagnosis.seeds > 1 else ""
+    return (
+        f'{build}\nprint(gradcore.diagnose(net, X, y, loss="{diagnosis.loss}",'
+        f" optimizer=gradcore.optimizers.{diagnosis.optimizer!r}{steps}{seeds}))"
+    )
+
+
+def _sizes(sizes: Sequence[int]) -> str:
+    """Write a list of sizes, repetitions short.
+
+    Examples
+    --------
+    >>> _sizes([64, 8, 8, 8, 8, 2])
+    '[64, *4 * [8], 2]'
+    """
+    runs: list[list[int]] = []
+    for size in sizes:
+        if runs and runs[-1][0] == size:
+            runs[-1].append(size)
+        else:
+            runs.append([size])
+    parts = [f"*{len(run)} * [{run[0]}]" if len(run) > 2 else ", ".join(map(str, run)) for run in runs]
+    return f"[{', '.join(parts)}]"
