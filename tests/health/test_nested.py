@@ -176,3 +176,46 @@ def test_share_of_no_gradient_and_of_a_broken_one(rng):
         assert all(math.isnan(entry.gradient_share) for entry in ledger.entries)
         assert np.isnan(ledger.layers().share).all()
         assert "+nan" not in str(ledger)
+
+
+NESTED = [
+    Dense(6),
+    "relu",
+    Residual([Dense(6), BatchNorm(), Residual(["relu", Dense(6)]), Dropout(0.2)]),
+    Dense(3),
+]
+
+
+@pytest.mark.parametrize("level", ["light", "full"])
+def test_no_gradient_at_all(rng, dtype, level):
+    net = Network([*NESTED[:-1], Dense(3, init="zeros")], input_size=5, dtype=dtype, seed=6)
+    ledger = net.ledger(rng.normal(size=(20, 5)), rng.integers(0, 3, 20), level=level)
+    for name in ("residual 1", "residual 2"):
+        block = ledger[name]
+        assert block.d_output.norm == block.d_input.norm == block.skip_norm == block.branch_norm == 0
+        assert math.isnan(block.backward_gain)
+        assert math.isnan(block.cosine)
+        assert math.isnan(block.branch.end_to_end_log10)
+        assert all(map(math.isnan, block.branch.split().values()))
+    assert ledger["dense 4"].gradient_share == 1
+    assert "+nan" not in str(ledger)
+
+
+@pytest.mark.parametrize("level", ["light", "full"])
+def test_one_row_and_equal_rows(rng, dtype, level):
+    net = Network(NESTED, input_size=5, dtype=dtype, seed=7)
+    row = rng.normal(size=(1, 5))
+    one = net.ledger(row, [1], level=level)
+    equal = net.ledger(np.repeat(row, 8, axis=0), [0, 1, 2, 0, 1, 2, 0, 1], level=level)
+    for rows, of_one, of_equal in zip(
+        one.to_rows(), one._by_name.values(), equal._by_name.values(), strict=True
+    ):
+        # one row has no signal to speak of; that of equal rows is zero, until dropout tells them apart
+        assert math.isnan(rows["output_signal"])
+        assert math.isnan(of_one.forward_gain)
+        assert not of_one.lost
+        if of_equal.name not in ("dropout 1", "residual 1", "dense 4"):
+            assert of_equal.output.signal == 0
+            assert of_equal.lost
+            assert math.isnan(of_equal.forward_gain)
+    assert sum(entry.gradient_share for entry in one.entries) == pytest.approx(1, rel=1e-12)
