@@ -25,8 +25,8 @@ SHORTEST = 40  # steps: five in each of eight windows give a standard error that
 COARSE, FINE = 8, 32  # windows
 
 BAR = 0.2  # of the constant loss: a change that counts as training, or undoes it
-PACE = 0.01  # of it, from one quarter to the next: slower, and the bar is ten such trainings away
-BLIND = 0.1  # of it: where noise hides such a change between two quarters, nothing can be said
+PACE = 0.02  # of it, from one quarter to the next: slower, and the bar is more than two such trainings away
+BLIND = 0.1  # of it: a fall that must be excluded before anything is called unchanging
 
 
 class LossSign(str):
@@ -47,8 +47,8 @@ class LossSign(str):
         made.evidence = evidence
         return made
 
-    def __getnewargs__(self) -> tuple[str, Mapping[str, Any]]:
-        return str(self), self.evidence
+    def __reduce__(self) -> tuple[Any, ...]:
+        return LossSign, (str(self), dict(self.evidence))
 
 
 def classify(losses: ArrayLike, *, constant_loss: float, steps_per_epoch: int | None = None) -> LossSign:
@@ -69,8 +69,9 @@ def classify(losses: ArrayLike, *, constant_loss: float, steps_per_epoch: int | 
         ``"nan"``: some loss is not finite.
         ``"diverging"``: it ends above the start, above the middle and above the constant predictor.
         ``"oscillating"``: after the first quarter it climbs by a fifth of the constant loss: what was learned is lost.
-        ``"falling"``: the last quarter lies below the one before by more than noise, at a pace that leads somewhere.
-        ``"stalled"``: unchanging and large (above 80 % of the constant loss).
+        ``"falling"``: over the last half it falls by more than noise, at a pace that leads somewhere.
+        ``"stalled"``: large (above 80 % of the constant loss), and over the last three quarters it can be excluded that
+        it falls at a pace that would reach the bar in a whole training of this length.
         ``"converged"``: unchanging and small.
         ``"undecided"``: fewer than 40 steps, or the noise would hide a change that counts.
 
@@ -78,8 +79,8 @@ def classify(losses: ArrayLike, *, constant_loss: float, steps_per_epoch: int | 
     -----
     Means over windows take the noise out; what is left of it is their standard error, widened by the correlation
     between neighbouring steps, sqrt((1 + r) / (1 - r)) with r the lag-1 correlation inside the windows (that of a
-    first-order autoregression: Priestley, Spectral Analysis and Time Series, 1981, 5.3). Learning inside a window
-    widens it too, on the safe side.
+    first-order autoregression: Bayley and Hammersley, J. R. Stat. Soc. Suppl. 8, 1946). Learning inside a window
+    widens it too, on the safe side. Falls are slopes of a least-squares line, per quarter of the training.
 
     Examples
     --------
@@ -95,10 +96,8 @@ def classify(losses: ArrayLike, *, constant_loss: float, steps_per_epoch: int | 
     finite = np.isfinite(curve)
     evidence: dict[str, Any] = {"steps": len(curve), "constant_loss": float(constant_loss)}
     if not finite.all():
-        first = int(np.argmin(finite)) + 1
-        return LossSign(
-            "nan", evidence | {"first_step": first, "not_finite": int(len(curve) - finite.sum())}
-        )
+        counted = {"first_step": int(np.argmin(finite)) + 1, "not_finite": int(np.sum(~finite))}
+        return LossSign("nan", evidence | counted)
     if len(curve) < SHORTEST:
         return LossSign("undecided", evidence)
     means, errors = windows(curve, COARSE, steps_per_epoch)
@@ -106,31 +105,38 @@ def classify(losses: ArrayLike, *, constant_loss: float, steps_per_epoch: int | 
     first, middle, last = float(means[0]), float(means[COARSE // 2]), float(means[-1])
     start_noise = SIGMAS * math.hypot(errors[0], errors[-1])
     evidence |= {"first": first, "middle": middle, "last": last, "noise": start_noise}
-    if last > first + start_noise and last > constant_loss and last > middle:
+    # a loss that grows by powers of ten spreads as widely inside a window: then no two losses need overlap
+    apart = (
+        last > first + scale and curve[-len(curve) // COARSE :].min() > curve[: len(curve) // COARSE].max()
+    )
+    if (last > first + start_noise or apart) and last > constant_loss and last > middle:
         return LossSign("diverging", evidence)
 
     swing, allowed = _largest_climb(means, errors, SIGMAS)
     if len(curve) >= FINE * (SHORTEST // COARSE):
-        finer = _largest_climb(*windows(curve, FINE, steps_per_epoch), FINE_SIGMAS)
+        # a handful of steps has too little to say about its own spread: that of the coarse window around it
+        finer_errors = np.repeat(errors, FINE // COARSE) * math.sqrt(FINE / COARSE)
+        finer = _largest_climb(windows(curve, FINE, steps_per_epoch)[0], finer_errors, FINE_SIGMAS)
         if finer[0] - finer[1] > swing - allowed:
             swing, allowed = finer
     if swing > max(allowed, BAR * scale):
         return LossSign("oscillating", evidence | {"swing": swing, "noise": allowed})
 
-    quarters = means.reshape(4, -1).mean(axis=1)
-    quarter_errors = np.sqrt((errors.reshape(4, -1) ** 2).mean(axis=1) / 2)
-    fall = float(quarters[-2] - quarters[-1])
-    noise = SIGMAS * float(np.hypot(*quarter_errors[-2:]))
-    evidence |= {"fall": fall, "noise": noise}
-    if fall > max(noise, PACE * scale):
+    end = float(means[-COARSE // 4 :].mean())
+    large, scale = end > (1 - BAR) * scale, max(scale, end)
+    fall, error = _fall(means[COARSE // 2 :], errors[COARSE // 2 :])
+    evidence |= {"fall": fall, "noise": SIGMAS * error}
+    if fall > max(SIGMAS * error, PACE * scale):
         return LossSign("falling", evidence)
-    if noise > BLIND * scale:
-        return LossSign("undecided", evidence)
-    return LossSign("stalled" if quarters[-1] > (1 - BAR) * scale else "converged", evidence)
+    if not large:
+        return LossSign("converged" if fall + 2 * error < BLIND * scale else "undecided", evidence)
+    fall, error = _fall(means[COARSE // 4 :], errors[COARSE // 4 :])
+    evidence |= {"fall": fall, "noise": SIGMAS * error}
+    return LossSign("stalled" if fall + 2 * error < BAR / 4 * scale else "undecided", evidence)
 
 
 def windows(losses: Array, count: int, steps_per_epoch: int | None = None) -> tuple[Array, Array]:
-    """Return means and standard errors of the loss over `count` windows of about the same length.
+    """Return means and standard errors of the loss over `count` windows of about the same length, at least 2 steps.
 
     Examples
     --------
@@ -143,26 +149,42 @@ def windows(losses: Array, count: int, steps_per_epoch: int | None = None) -> tu
         edges = np.round(edges / steps_per_epoch) * steps_per_epoch
     parts = np.split(losses, edges.astype(np.int64))
     means = np.array([part.mean() for part in parts])
-    errors = np.array([part.std(ddof=1) / math.sqrt(len(part)) for part in parts])
-    return means, errors * _widening(parts)
-
-
-def _widening(parts: list[Array]) -> float:
-    """How much larger correlation between neighbours makes the error of a mean."""
-    around = [part - part.mean() for part in parts]
-    # each window by its own spread: the noise of a large loss would speak for all
-    squares = [float(part @ part) for part in around]
-    products = [
-        float(part[1:] @ part[:-1]) / square
-        for part, square in zip(around, squares, strict=True)
-        if square > 0
+    lines = [_line(part) for part in parts]
+    noise = [part - line for part, line in zip(parts, lines, strict=True)]
+    factor = _widening(noise)
+    # what a window learns is no noise and has no correlation to correct for
+    squares = [
+        factor * float(e @ e) + float(np.sum((line - line.mean()) ** 2))
+        for e, line in zip(noise, lines, strict=True)
     ]
-    if not products:
+    lengths = np.array([len(part) for part in parts])
+    return means, np.sqrt(np.array(squares) / (lengths - 1) / lengths)
+
+
+def _line(part: Array) -> Array:
+    """Least-squares line through a window."""
+    t = np.arange(len(part)) - (len(part) - 1) / 2
+    return np.asarray(part.mean() + t * (t @ part) / (t @ t))
+
+
+def _widening(noise: list[Array]) -> float:
+    """By how much correlation between neighbours multiplies the variance of a mean."""
+    # each window by its own spread: the noise of a large loss would speak for all
+    correlations = [float(e[1:] @ e[:-1]) / float(e @ e) for e in noise if e @ e > 0]
+    if not correlations:
         return 1.0
-    # subtracting a window's own mean lowers it by about 1/n
-    r = float(np.mean(products)) + 1 / (len(parts[0]))
-    r = min(max(r, 0.0), 0.99)
-    return math.sqrt((1 + r) / (1 - r))
+    # the estimate from n steps is too low by (1 + 4 r) / n (Marriott and Pope, Biometrika 41, 1954), and by 1 / n more
+    # for the slope
+    r = float(np.mean(correlations))
+    r = min(max(r + (2 + 4 * max(r, 0.0)) / len(noise[0]), 0.0), 0.99)
+    return (1 + r) / (1 - r)
+
+
+def _fall(means: Array, errors: Array) -> tuple[float, float]:
+    """Return by how much a line through the windows falls per quarter of the training, and the standard error of it."""
+    t = np.arange(len(means)) - (len(means) - 1) / 2
+    weights = -(COARSE / 4) * t / (t @ t)
+    return float(weights @ means), float(np.sqrt(weights**2 @ errors**2))
 
 
 def _largest_climb(means: Array, errors: Array, sigmas: float) -> tuple[float, float]:

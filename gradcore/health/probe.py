@@ -93,9 +93,7 @@ class Ring(Sequence[Ledger]):
             self._losses[slots], self._rows[slots] = losses[first::every], rows[first::every]
             self._booked = int(booked[-1]) + 1
 
-    def book_step(
-        self, number: int, loss: float, rows: int, records: NDArray[np.void] | None = None
-    ) -> None:
+    def book_step(self, number: int, loss: float, rows: int, records: NDArray[np.void] | None = None) -> None:
         """Take note of one probed step, and of its records where they were written elsewhere."""
         booked = number // self.probe.every
         slot = (booked - 1) % len(self.records)
@@ -136,4 +134,6 @@ class Ring(Sequence[Ledger]):
 
     def __getstate__(self) -> dict[str, Any]:
         # what was never written is not carried along
-        return self.__dict__ | ({"records": self.records[: len(self)]} if len(self) < len(self.records) else {})
+        return self.__dict__ | (
+            {"records": self.records[: len(self)]} if len(self) < len(self.records) else {}
+        )

@@ -37,8 +37,8 @@ class NonFinite:
         Of the op, or ``"input"``, ``"target"``, ``"output_grad"``, ``"parameter"`` (the step was handed this value;
         nothing computed it), ``"loss"``, ``"gradient"``.
     what : str
-        ``"output"``, ``"weight gradient"``, ``"dL/d(input)"``, …; of a parameter and of an update: the parameter's name,
-        or ``"velocity of 0.weight"`` and the like.
+        ``"output"``, ``"weight gradient"``, ``"dL/d(input)"``, …; of a parameter and of an update: the parameter's
+        name, or ``"velocity of 0.weight"`` and the like.
     element : tuple of int or None
         Row of X and column; of a weight: unit and input; of a bias, gamma, beta: unit; of a loss: row of X.
     value : float

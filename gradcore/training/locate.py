@@ -129,7 +129,7 @@ class _Replay:
 
     def loss(self, loss: Loss | None, targets: Array | None, value: float) -> _Found | None:
         """Look at the targets, the loss of every row, their sum, and the gradient."""
-        gradient_is_bad = _bad(self.records["d_output"][-1])
+        gradient_is_bad = _bad(self.records["d_output"][len(self.table) - 1])
         if targets is None or loss is None:
             if not gradient_is_bad:
                 return None
@@ -143,12 +143,10 @@ class _Replay:
             row, column, number = _first(batch.reshape(len(batch), -1))
             return _Found("loss", None, "target", "value", self._row_of_data(row, column), number)
         self._run()
-        outputs = np.ascontiguousarray(
-            self._activation(int(self.table[-1]["output"]), self.plan.columns_out)
-        )
+        outputs = np.ascontiguousarray(self._activation(int(self.table[-1]["output"]), self.plan.columns_out))
         losses = np.zeros(len(batch))
         _ROW_LOSSES[loss.name](outputs, np.ascontiguousarray(batch), losses, None, 1.0)
-        for row in np.flatnonzero(~np.isfinite(losses)):
+        for row in map(int, np.flatnonzero(~np.isfinite(losses))):
             operands = {"output": outputs[row], "target": batch[row]}
             at = (int(self.rows[row]),)
             return _Found("loss", None, "loss", "value", at, float(losses[row]), operands)
@@ -221,7 +219,9 @@ class _Replay:
         else:
             operands = {"input": float(source[at, column])}
             if kind == _DROPOUT:
-                operands["factor"] = float(self._delta(int(row["d_input"]), int(row["columns_in"]))[at, column])
+                operands["factor"] = float(
+                    self._delta(int(row["d_input"]), int(row["columns_in"]))[at, column]
+                )
         return self._of_op("forward", op, "output", self._row_of_data(at, column), value, operands)
 
     def _backward_op(self, op: int) -> _Found:
@@ -291,7 +291,7 @@ class _Replay:
             column = self._input(op)
             mean, variance, _ = kernels.batch_norm_statistics(column, float(self.table[op]["eps"]))
             momentum = float(self.table[op]["momentum"])
-            kernels.update_running(*new, mean, variance, len(column), momentum)
+            kernels.update_running(new[0], new[1], mean, variance, len(column), momentum)
             for name, before, after in zip(names, old, new, strict=True):
                 if not np.isfinite(after).all():
                     at, value = _first_of(after)
@@ -378,6 +378,6 @@ def _optimizer_step(
     if hyper["optimizer"] == _SGD:
         kernels.sgd_update(parameters, gradients, moments[0] if moments else None, hyper, scale, False)
     else:
-        corrections = 1 - hyper["beta1"] ** step, 1 - hyper["beta2"] ** step
-        kernels.adam_update(parameters, gradients, *moments, hyper, scale, *corrections, False)
+        one, two = (1 - hyper[beta] ** step for beta in ("beta1", "beta2"))
+        kernels.adam_update(parameters, gradients, moments[0], moments[1], hyper, scale, one, two, False)
     return scale

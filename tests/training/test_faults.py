@@ -1,9 +1,22 @@
 import numpy as np
 import pytest
+from reference_network import twin
 
-from gradcore import BatchNorm, Dense, Dropout, FaultError, GradcoreWarning, Network, Residual, kernels, mlp
+from gradcore import (
+    BatchNorm,
+    Dense,
+    Dropout,
+    FaultError,
+    GradcoreWarning,
+    Network,
+    Probe,
+    Residual,
+    kernels,
+    mlp,
+)
 from gradcore.callbacks import Callback
-from gradcore.training.faults import locate_nonfinite
+from gradcore.losses import resolve
+from gradcore.training.locate import locate_nonfinite
 
 LAYERS = [
     Dense(6),
@@ -27,31 +40,26 @@ def located(net, X, y, *, rows=None, loss="cross_entropy"):
     executor.bind(np.asarray(X, net.dtype), y)
     mode = kernels.MODES["batch_statistics"] | kernels.MODES["drop"]
     chosen = np.arange(len(X)) if rows is None else np.asarray(rows)
-    return locate_nonfinite(executor, net.plan, chosen, mode=mode, seed=0, step=1, parameters=net.parameters)
+    return locate_nonfinite(
+        executor, net, chosen, mode=mode, seed=0, step=1, loss=resolve(loss), targets=np.asarray(y)
+    )
 
 
 @pytest.mark.parametrize(
-    ("name", "op"),
-    [("0.weight", "dense 1"), ("3.0.weight", "dense 2"), ("5.weight", "dense 3"), ("7.weight", "dense 4")],
+    ("name", "op", "element"),
+    [("0.weight", 0, (1, 2)), ("1.gamma", 1, (3,)), ("3.0.bias", 4, (5,)), ("7.weight", 10, (1, 2))],
 )
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_a_planted_weight_is_located(data, name, op, value):
+def test_a_planted_parameter_is_called_what_it_is(data, name, op, element, value):
     net = Network(LAYERS, input_size=5, seed=0)
-    weight = net.get_parameters()[name]
-    weight[1, 2] = value
-    net.set_parameters({name: weight})
+    array = net.get_parameters()[name]
+    array[element] = value
+    net.set_parameters({name: array})
     fault = located(net, *data, rows=[20, 3, 11])
-    assert (fault.pass_, fault.name, fault.what) == ("forward", op, "output")
-    assert fault.element in {(20, 1), (3, 1), (11, 1)}
-    assert not np.isfinite(fault.value)
-    # the operands are those of that element
-    expected = (
-        fault.operands["input"].astype(float) @ fault.operands["weight"].astype(float)
-        + fault.operands["bias"]
-    )
-    assert not np.isfinite(expected)
-    np.testing.assert_array_equal(fault.operands["weight"], weight[1])
-    assert f"of {op} is" in str(fault)
+    assert (fault.pass_, fault.op, fault.name, fault.what) == ("forward", op, "parameter", name)
+    assert fault.element == element
+    np.testing.assert_equal(fault.value, value)
+    assert f"parameter {name} is {value} at unit {element[0]}" in str(fault)
 
 
 def test_an_overflowing_activation_is_located(data):
@@ -71,8 +79,8 @@ def test_a_wrong_input_is_located(data):
 
 def test_wrong_running_statistics_do_not_matter_in_training(data):
     net = Network(LAYERS, input_size=5, seed=0)
-    net.set_parameters({"1.gamma": np.full(6, np.inf)})
-    assert located(net, *data).name == "batch_norm 1"
+    net.set_parameters({"1.running_var": np.full(6, np.inf)})
+    assert located(net, *data).element is None
 
 
 def test_a_backward_overflow_is_located(rng):
@@ -131,7 +139,7 @@ def test_ignore_goes_on_in_silence():
 def test_stop_keeps_the_last_good_weights():
     net, fit = diverging(epochs=9, on_fault="stop")
     history = fit()
-    assert history.stopped == "non-finite gradient at step 2"
+    assert history.stopped == "non-finite value at step 2"
     assert history.epochs == []
     assert len(history.faults) == 1
     assert np.isfinite(net.parameters).all()
@@ -156,7 +164,7 @@ def test_a_function_decides():
         return "stop" if len(seen) == 3 else None
 
     _, fit = diverging(on_fault=decide)
-    assert fit().stopped == "non-finite gradient at step 4"
+    assert fit().stopped == "non-finite value at step 4"
     assert seen == [2, 3, 4]
 
 
@@ -179,3 +187,106 @@ def test_moments_and_running_statistics_survive_a_skipped_step(data):
     without.fit(X[rest], y[rest], epochs=1, batch_size=10, shuffle=False, seed=0)
     assert np.array_equal(net.parameters, without.parameters)
     assert np.array_equal(net.state, without.state)
+
+
+# ------------------------------------------------------------------ what is not applied, and what is kept
+
+
+def steps(net, **settings):
+    return net.stepper(batch_size=4, loss="mse", seed=0, **settings)
+
+
+def half_and_half(step, x, output_grad):
+    step.forward([[x]])
+    return step.backward(output_grad)
+
+
+def test_a_loss_that_is_not_finite_is_booked_though_its_gradient_is():
+    net = Network([Dense(2, init="constant(1e200)")], input_size=2, dtype="float64", seed=0)
+    before = net.parameters.copy()
+    with steps(net) as step, pytest.warns(GradcoreWarning, match="loss pass, value of loss is inf at row 2"):
+        assert step(np.array([[0.0, 0], [0, 0], [1, 1], [1, 1]]), np.zeros((4, 2))) == np.inf
+    assert np.array_equal(net.parameters, before)
+    history = net.fit(np.ones((4, 2)), np.zeros((4, 2)), epochs=1, on_fault="ignore")
+    assert (history.steps, history.history["skipped_steps"]) == (0, [1])
+    assert (history.faults[0].pass_, history.faults[0].name) == ("loss", "loss")
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(
+    ("optimizer", "good"),
+    [
+        ("sgd(1e37, momentum=0.99)", 7),
+        ("sgd(1e37)", 34),
+        ("adam(3e37)", 11),
+        ("adamw(3e37, weight_decay=0)", 11),
+    ],
+)
+def test_an_update_that_is_not_finite_is_not_applied(optimizer, good, threads):
+    """Finite gradients, infinite weights: found in the step that makes them, with nothing of it left."""
+    net = Network([Dense(40, use_bias=False)], input_size=1, seed=0)
+    with steps(net, optimizer=optimizer, threads=threads) as step:
+        for _ in range(good):
+            half_and_half(step, 1.0, np.ones((1, 40)))
+            assert np.isfinite(net.parameters).all()
+        before = net.parameters.copy()
+        with pytest.warns(GradcoreWarning, match="not applied"):
+            assert half_and_half(step, 1.0, np.ones((1, 40))) == pytest.approx(np.sqrt(40))
+    assert np.array_equal(net.parameters, before)
+    (fault,) = step.faults
+    assert (fault.step, fault.good_step, step.steps) == (good + 1, good, good)
+    assert (fault.pass_, fault.op, fault.name, fault.what) == ("update", 0, "dense 1", "0.weight")
+    assert (fault.element, fault.value) == ((0, 0), -np.inf)
+    assert fault.operands["gradient"] == 1
+    assert fault.operands["parameter"] == net.get_parameters()["0.weight"][0, 0]
+
+
+def test_a_second_moment_that_overflows_does_not_freeze_the_weights_for_good():
+    net = Network([Dense(1)], input_size=1, seed=0)
+    with steps(net) as step:
+        with pytest.warns(GradcoreWarning, match="update pass, second moment of 0.weight"):
+            half_and_half(step, 1.0, [[1e25]])
+        before = net.parameters.copy()
+        half_and_half(step, 1.0, [[1.0]])
+    assert step.steps == 1
+    assert not np.array_equal(net.parameters, before)
+
+
+def test_running_statistics_are_never_infinite():
+    net = Network([Dense(2, init="normal(1e25)"), BatchNorm(), Dense(1)], input_size=2, seed=0)
+    X = np.random.default_rng(0).standard_normal((4, 2))
+    with (
+        steps(net) as step,
+        pytest.warns(GradcoreWarning, match=r"update pass, 1\.running_var of batch_norm 1 is inf"),
+    ):
+        step(X, np.zeros((4, 1)))
+    assert step.steps == 0
+    assert np.isfinite(net.state).all()
+
+
+@pytest.mark.parametrize(
+    "optimizer", ["sgd(0.1)", "sgd(1e30, momentum=0.9)", "adam(0.1)", "adamw(3, weight_decay=0.9)"]
+)
+def test_looking_ahead_changes_no_bit(optimizer, data):
+    """The compiled steps are those of the twin, which makes the update and takes it back."""
+    X, y = data
+    net = Network([Dense(8), "tanh", Dense(2)], input_size=5, dtype="float64", seed=0)
+    other = twin(net)
+    histories = [
+        n.fit(X, y, optimizer=optimizer, epochs=3, batch_size=10, seed=0, on_fault="ignore")
+        for n in (net, other)
+    ]
+    assert histories[0].steps == histories[1].steps
+    for name, array in net.get_parameters().items():
+        np.testing.assert_allclose(array, other.get_parameters()[name], rtol=1e-6)
+
+
+def test_a_fault_keeps_the_last_ledgers_and_says_which_weights_are_left():
+    net, fit = diverging(epochs=9, probe=Probe(level="full"), on_fault="stop")
+    fault = fit().faults[0]
+    assert (fault.good_step, net.history.steps) == (1, 1)
+    assert [ledger.step for ledger in fault.ledgers] == [1, 2]
+    assert np.isfinite(fault.ledgers[0].loss)
+    assert fault.ledger.step == 2
+    assert fault.ledger.records["output"]["infs"].any() or fault.ledger.records["output"]["nans"].any()
+    assert "keeps" not in str(fault)
