@@ -9,7 +9,7 @@ from functools import cache
 import numpy as np
 
 from gradcore import activations
-from gradcore.health.theory.gaussian import function_and_slope, rule
+from gradcore.health.theory.gaussian import function_and_slope, gauss, levels_for
 
 
 @cache
@@ -19,8 +19,9 @@ def _slope_kurtosis(activation: str, log_scale: int) -> float:
         # f'² = exp(2 std x): E f'⁴ / (E f'²)² = exp(8 std² − 4 std²)
         exponent = 4 * 4.0**log_scale
         return math.exp(exponent) if exponent < 700 else math.inf
-    nodes, weights, _ = rule(0.0, tuple(kink / 2.0**log_scale for kink in info.kinks))
-    _, slopes = function_and_slope(info, parameter, 2.0**log_scale * nodes)
+    scale = 2.0**log_scale
+    nodes, weights = gauss(np.zeros(1), np.array(info.kinks) / scale, levels_for(scale))
+    _, slopes = function_and_slope(info, parameter, scale * nodes)
     squares = slopes**2
     second, fourth = float(weights @ squares), float(weights @ squares**2)
     return fourth / second**2 if second**2 > 0 else math.inf
