@@ -548,6 +548,90 @@ def test_a_step_without_a_finite_gradient_is_not_applied(kind, optimizer, bad, d
     assert train(stopped, X, targets, np.arange(15, 20), 5, hyper, step=3)[1] == 0
 
 
+@pytest.mark.parametrize("lr", [1e20, 1e36, 1e100, 1e307])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_an_update_that_is_not_finite_is_not_applied(optimizer, lr, rng):
+    """The compiled one looks ahead, on any number of threads; the readable one makes the update and takes it back."""
+    hyper, slots = OPTIMIZERS[optimizer]
+    dtype = "float32" if lr < 1e38 else "float64"
+    X, targets = data(rng, 40, 13, 5, dtype, "mean_squared_error")
+    found = {}
+    for name, threads in (("reference", 1), ("compiled", 1), ("compiled", 3)):
+        b = bench(name, MIXED, 13, dtype, capacity=5, slots=slots, threads=threads)
+        done, status, _, _ = train(b, X, targets, np.arange(40), 5, hyper | {"lr": lr})
+        arenas = (b.parameters, b.state, *b.slots)
+        assert all(np.isfinite(arena).all() for arena in arenas)
+        found[name, threads] = (done, status, [arena.tobytes() for arena in arenas])
+        # what is done after it is done as if it had not been there
+        assert train(b, X, targets, np.arange(5), 5, hyper | {"lr": 0.0}, step=done)[1] in (0, 1)
+    assert found["compiled", 1] == found["compiled", 3]
+    assert found["compiled", 1][:2] == found["reference", 1][:2]
+
+
+@every_executor
+@pytest.mark.parametrize("level", [LIGHT, FULL])
+def test_the_ring_has_the_books_of_every_step_that_was_asked_for(kind, level, rng):
+    X, targets = data(rng, 50, 13, 5, "float32", "mean_squared_error")
+    many, single = (bench(kind, MIXED, 13, "float32", capacity=5) for _ in range(2))
+    ring = np.zeros((2, len(many.plan.table) + 1), kernels.RECORD_DTYPE)
+    many.executor.book_into(ring, 3)
+    before = many.executor.records.tobytes()
+    many.executor.bind(X, targets)
+    losses, norms = np.zeros(10), np.zeros(10)
+    many.executor.train(
+        np.arange(50), 0, 50, 5, mode=TRAINING | UPDATE | level, hyper=HYPER, seed=11, step=1, losses=losses,
+        norms=norms, seen=1,
+    )  # fmt: skip
+    kept = {}
+    for step in range(10):
+        train(
+            single,
+            X,
+            targets,
+            np.arange(5 * step, 5 * step + 5),
+            5,
+            HYPER,
+            mode=TRAINING | level,
+            step=step + 1,
+        )
+        kept[step + 2] = single.executor.records.view("f8").copy()
+    # steps are numbered from 2: the third, sixth and ninth are booked in places 0, 1 and 0
+    np.testing.assert_array_equal(ring[0].view("f8"), kept[9])
+    np.testing.assert_array_equal(ring[1].view("f8"), kept[6])
+    if kind == "compiled":
+        assert many.executor.records.tobytes() == before
+
+
+def test_a_ring_that_does_not_fit_is_refused():
+    executor = bench("compiled", MIXED, 13, "float32", capacity=5).executor
+    rows = len(executor.records)
+    for ring, every in (
+        (np.zeros((2, rows + 1), kernels.RECORD_DTYPE), 1),
+        (np.zeros((0, rows), kernels.RECORD_DTYPE), 1),
+        (np.zeros((2, rows)), 1),
+        (np.zeros((2, rows), kernels.RECORD_DTYPE), 0),
+    ):
+        with pytest.raises(ValueError, match=r"ring|every"):
+            executor.book_into(ring, every)
+
+
+@every_executor
+def test_backward_can_end_at_an_op(kind, dtype, rng):
+    """Its deltas are those of a whole pass, also where a later op would have overwritten them."""
+    X, targets = data(rng, 9, 13, 5, dtype, "mean_squared_error")
+    b = bench(kind, MIXED, 13, dtype, capacity=9)
+    b.executor.bind(X, targets)
+    rows = np.arange(9)
+    b.executor.observe(rows, mode=TRAINING | FULL, seed=0, step=1)
+    norms = b.executor.records["d_input"]["norm"].copy()
+    for op in range(len(b.plan.table) - 1, 0, -1):
+        assert np.isnan(b.executor.observe(rows, mode=TRAINING, seed=0, step=1, until=op))
+        row = b.plan.table[op]
+        delta = b.slot(b.executor.deltas, int(row["d_input"]), int(row["columns_in"]), 9)
+        if not np.isnan(norms[op]):
+            np.testing.assert_allclose(np.linalg.norm(delta), norms[op], rtol=1e-5)
+
+
 @every_executor
 def test_pads_stay_zero(kind, dtype, rng):
     layers = [
