@@ -142,7 +142,8 @@ def moments(info: ActivationInfo, parameter: float, mean: float, std: float) -> 
     """Return the moments of an activation at z ~ N(mean, std²)."""
     if info.name == "exponential":
         return _exponential(mean, std)
-    centre, splits = 0.0, ()
+    centre = 0.0
+    splits: tuple[float, ...] = ()
     if std > 0:
         centre = max(-_REACH, min(_REACH, -mean / std))
         splits = tuple((kink - mean) / std for kink in info.kinks if kink)
@@ -176,9 +177,9 @@ def _by_order(shares: Array, mean_order: float) -> tuple[Array, Array, Array]:
     """Return the shares beyond each order, and a tail for what the orders kept leave of Σ shares = 1.
 
     Coefficients of a kink or a step fall like a power of the order, so the shares of each doubling of the order are a
-    geometric series, whose ratio the last doubling that was kept tells.  The last share stands for all beyond it, at the
-    order that makes the mean right: Σ k a_k² = std² E f'², so both ends of the correlation map are exact, its value and
-    its slope at 1.
+    geometric series, whose ratio the last doubling that was kept tells.  The last share stands for all beyond it, at
+    the order that makes the mean right: Σ k a_k² = std² E f'², so both ends of the correlation map are exact, its
+    value, and its slope at 1.
     """
     left = 1 - float(shares.sum())
     beyond = np.cumsum(shares[::-1])[::-1]

@@ -39,8 +39,9 @@ class PredictedEntry:
 
     ``valid`` is False where the numbers should not be relied on: an assumption of the theory is broken here, or at an
     op before (forward) or after (backward) that these numbers rest on.  The assumptions: weights that are independent
-    and many (no identity matrix), activations that read Gaussian sums (not other activations), without a mean that decides the deltas' sum (that depends on the loss), branches with
-    a dense op inside, exponentials small enough for averages to mean something, finite numbers, no softmax.
+    and many (no identity matrix) and whose mean does not decide the deltas (their sum is the loss's affair),
+    activations that read Gaussian sums (not other activations), branches with a dense op inside, exponentials small
+    enough for averages to mean something, finite numbers, no softmax.
     """
 
     op: int
@@ -353,6 +354,7 @@ class _Walk:
         bias, bias_spread = self._parameter(op["bias"], 1, units)[:2] if op["bias"] >= 0 else (0.0, 0.0)
         # the sum over the inputs is no Gaussian where few weights carry it (an identity matrix)
         self.valid &= not kurtosis > max(6.0, inputs / 4)
+        self.variances[i] = 2 / inputs
         gain = math.sqrt(inputs) * spread
         mean = weight * inputs * x.mean + bias
         common, pairs = 0.0, gain * x.pairs
@@ -366,7 +368,7 @@ class _Walk:
         info, parameter, mean, deviation = _ACTIVATIONS.get(op["code"]), op["parameter"], z.mean, z.deviation
         if info is None:  # softmax: exp(z) / Σ exp(z), the sum taken as its expectation
             self.valid = False
-            info, mean = REGISTRY["exponential"], -0.5 * deviation**2 - math.log(op["columns_out"])
+            info, mean = REGISTRY["exponential"], -0.5 * deviation * deviation - math.log(op["columns_out"])
         if not math.isfinite(mean) or not math.isfinite(deviation):
             nan = math.nan
             return _State(nan, nan, nan, nan * z.pairs, z.rows), _Backward(nan, nan)
@@ -387,7 +389,8 @@ class _Walk:
     def _finite_width(self, i: int, info: ActivationInfo, parameter: float, z: _State) -> None:
         spec = _spec(info.name, parameter)
         step = gain_variance(spec, z.scale, self.ops[i]["columns_in"])
-        self.variances[i] = step if math.isfinite(step) else 0.0
+        # what the slopes add to the 2 / width of the weights, which are the next dense op's
+        self.variances[i] = step - 2 / self.ops[i]["columns_in"] if math.isfinite(step) else 0.0
         # few units decide a sum of exponentials; of other functions the mean stays right
         self.valid &= step < 0.1 or math.isfinite(info.max_slope)
         edge = dead_below(spec)
@@ -403,8 +406,7 @@ class _Walk:
         gamma, gamma_spread, _ = self._parameter(op["weight"], 1, columns)
         beta, beta_spread, _ = self._parameter(op["bias"], 1, columns)
         gamma_rms = math.hypot(gamma, gamma_spread)
-        variance = z.signal**2
-        factor = gamma_rms / math.sqrt(variance + op["eps"])
+        factor = gamma_rms / math.hypot(z.signal, math.sqrt(op["eps"]))
         scale = math.hypot(factor * z.signal, beta, beta_spread)
         y = _State(beta, scale, factor * z.common, factor * z.pairs, z.rows, factor * z.rough)
         return y, _Backward(factor * _norm_correction(z), factor * gamma / gamma_rms if gamma_rms else 0.0)
@@ -451,8 +453,11 @@ class _Walk:
         dense = np.array([i for i, kind in enumerate(self.kinds) if kind == "dense"])
         after = np.append(dense[1:] - 1, len(self.ops) - 1)
         norms = np.log10(np.array(self.d_output)[dense])
+        # from the delta of the outputs to that of the first pre-activation, as in the ledger
+        begin = next(i for i, kind in enumerate(self.kinds) if kind in ("dense", "fork"))
+        begin = max(begin, self.ops[begin]["partner"]) + 1
         entries = tuple(self._entries(0, len(self.ops)))
-        chain = self._chain(entries)
+        chain = [entry for entry in entries if entry.op >= begin]
         decades = math.fsum(math.log10(entry.backward_gain) for entry in chain)
         hidden = np.array([self.ops[i]["columns_out"] for i in dense[:-1]], float)
         layers = sum(entry.kind in ("dense", "residual") for entry in chain)
@@ -469,7 +474,7 @@ class _Walk:
             **self._limits(dense),
             end_to_end_log10=decades,
             # half, because the books are kept in gains and the variance is that of their squares
-            end_to_end_std=0.5 * math.sqrt(self._variance(0, len(self.ops))) / math.log(10),
+            end_to_end_std=0.5 * math.sqrt(self._variance(begin, len(self.ops))) / math.log(10),
         )
 
     def _entries(self, first: int, end: int) -> Iterator[PredictedEntry]:
@@ -488,12 +493,6 @@ class _Walk:
             )
             op = last + 1
 
-    @staticmethod
-    def _chain(entries: tuple[PredictedEntry, ...]) -> tuple[PredictedEntry, ...]:
-        """Entries from the delta of the outputs to that of the first pre-activation, as in the ledger."""
-        begin = next(i for i, entry in enumerate(entries) if entry.kind in ("dense", "residual"))
-        return entries[begin + 1 :]
-
     def _variance(self, first: int, end: int) -> float:
         """Variance of the log of the squared gain; a block has only its branch's share of its gain at stake."""
         total, op = 0.0, first
@@ -503,7 +502,7 @@ class _Walk:
                 total += self.shares[op] ** 2 * self._variance(op + 1, last)
                 op = last
             else:
-                total += self.variances.get(op, 0.0)
+                total += self.variances.get(op, 0.0)  # norm and dropout add none
             op += 1
         return total
 

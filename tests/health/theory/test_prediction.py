@@ -6,7 +6,8 @@ import math
 import numpy as np
 import pytest
 
-from gradcore import Dense, Dropout, Network, Residual, activations, datasets, mlp, theory
+from gradcore import Dense, Dropout, Network, Residual, activations, datasets, kernels, mlp, theory
+from gradcore.health.theory.prediction import _Walk
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(64, 64))
@@ -50,8 +51,20 @@ def wide(*layers, dtype="float64"):
         wide(Dense(1024), *2 * [Residual(["relu", Dense(1024), "tanh", Dense(1024)], scale=0.5)], "tanh"),
         wide(Dense(512, init="orthogonal"), "tanh", Dense(512, init="orthogonal"), "tanh"),
         wide(Dense(1024, init="normal(0.01)"), "gelu", Dense(1024, init="uniform(0.3)"), "sigmoid"),
+        wide(
+            Dense(1024, init="normal(0.03)"), "exponential", Dense(1024, init="normal(0.01)"), "exponential"
+        ),
     ],
-    ids=["biases", "constant biases", "dropout", "residual", "scaled branch", "orthogonal", "sizes"],
+    ids=[
+        "biases",
+        "constant biases",
+        "dropout",
+        "residual",
+        "scaled branch",
+        "orthogonal",
+        "sizes",
+        "exponential",
+    ],
 )
 def test_every_op_does_as_predicted(make):
     predicted, measured = averages(make)
@@ -200,6 +213,25 @@ def test_softmax_and_prediction_as_plain_data():
     assert plain["dtype"] == "float32"
     assert [entry["name"] for entry in plain["entries"]] == list(prediction.names)
     assert len(plain["delta_log10"]) == 2
+
+
+def test_every_kind_of_op_has_its_theory():
+    missing = [kind for kind in kernels.OP_KINDS if not hasattr(_Walk, f"_{kind}")]
+    assert missing == ["fork", "join"]  # which the walk itself takes
+
+
+def test_spread_of_a_linear_chain():
+    net = Network([Dense(40), Dense(50), Dense(60)], input_size=64, dtype="float64", seed=0)
+    # two products of matrices with 50 and 40 columns
+    assert theory.predict(net).end_to_end_std == pytest.approx(
+        0.5 * math.sqrt(2 / 50 + 2 / 40) / math.log(10)
+    )
+
+
+def test_batch_norm_of_huge_numbers():
+    net = mlp([64, 128, 128, 10], activation="tanh", norm="batch", dtype="float64", seed=0)
+    huge, usual = theory.predict(net, 1e180 * X), theory.predict(net, 1e3 * X)
+    assert huge.delta_log10 == pytest.approx(usual.delta_log10 - np.array([177, 0, 0]), abs=1e-6)
 
 
 def test_data_that_cannot_be_is_refused():
