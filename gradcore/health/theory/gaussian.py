@@ -1,7 +1,7 @@
 """Expectations of an activation under a Gaussian: what every map of the theory is made of.
 
 Pre-activations of a wide layer are Gaussian, so all that theory needs of a function f are numbers such as E f(z) and
-E f(z₁) f(z₂).  The rule below is exact to about 1e-12 for every activation and every scale: it splits the line
+E f(z₁) f(z₂).  The rule below is exact to about 1e-10 for every activation and every scale: it splits the line
 at the kinks and makes its panels ever smaller towards the place where a bounded function turns into a step.
 """
 
@@ -23,7 +23,7 @@ Array = npt.NDArray[np.float64]
 _REACH = 10.0
 _PANELS = np.array([0.0, 1.0, 1.75, 2.5, 3.5, 5.0, 7.0, _REACH])
 _PANELS = np.concatenate([-_PANELS[:0:-1], _PANELS])
-# Hermite coefficients kept; what lies beyond is one term of their mean order.
+# Hermite coefficients kept; what lies beyond is summed up.
 ORDERS = 24
 
 
@@ -152,7 +152,7 @@ def moments(info: ActivationInfo, parameter: float, mean: float, std: float) -> 
     slope_rms = math.sqrt(weights.dot(slope * slope))
     size = math.sqrt(weights.dot(value * value))
     unit = 1.0
-    if size < 1e-140:  # squares underflow: in proportion to the largest value they cannot
+    if not 1e-140 < size < 1e140:  # squares leave the range: in proportion to the largest value they cannot
         unit = float(np.abs(value).max()) or 1.0
         value /= unit
         size = math.sqrt(weights.dot(value * value))
@@ -166,7 +166,7 @@ def moments(info: ActivationInfo, parameter: float, mean: float, std: float) -> 
     variance = float(weights.dot(centred * centred))
     shares = polynomials.dot(centred) ** 2 / variance if variance > 0 else np.zeros(ORDERS)
     deviation = math.sqrt(variance)
-    mean_order = (linear / deviation) ** 2 if variance > 0 else 0.0
+    mean_order = min(linear / deviation, 1e100) ** 2 if variance > 0 else 0.0
     return Moments(
         unit * first, unit * size, unit * deviation, float(weights.dot(slope)), slope_rms,
         *_by_order(shares, mean_order),

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from gradcore import Dense, Dropout, Network, Residual, activations, datasets, kernels, mlp, theory
+from gradcore import BatchNorm, Dense, Dropout, Network, Residual, activations, datasets, kernels, mlp, theory
 from gradcore.health.theory.prediction import _Walk
 
 RNG = np.random.default_rng(0)
@@ -189,7 +189,7 @@ def test_positive_weights_carry_the_mean_forward():
 def test_scales_far_from_one():
     net = mlp([64, 128, 128, 10], activation="relu", dtype="float64", seed=0)
     reference = theory.predict(net, X)
-    for factor in (1e-200, 1e-30, 1e30, 1e150):
+    for factor in (1e-200, 1e-30, 1e30, 1e200):
         scaled = theory.predict(net, factor * X)
         assert scaled.signal_log10 == pytest.approx(reference.signal_log10 + math.log10(factor), abs=1e-9)
         assert scaled.delta_log10 == pytest.approx(reference.delta_log10, abs=1e-9)
@@ -232,6 +232,63 @@ def test_batch_norm_of_huge_numbers():
     net = mlp([64, 128, 128, 10], activation="tanh", norm="batch", dtype="float64", seed=0)
     huge, usual = theory.predict(net, 1e180 * X), theory.predict(net, 1e3 * X)
     assert huge.delta_log10 == pytest.approx(usual.delta_log10 - np.array([177, 0, 0]), abs=1e-6)
+
+
+def test_random_networks_on_real_images():
+    images, rng, errors = datasets.load_digits(), np.random.default_rng(3), []
+    x, y = images.X_train[:100], images.y_train[:100]
+    for seed in range(60):
+        net = mlp(
+            [64, *int(rng.integers(1, 31)) * [int(rng.choice([8, 16, 32, 64, 128]))], 10],
+            activation=str(rng.choice(STANDARD)),
+            init=str(rng.choice(["auto", "normal(0.01)", "normal(0.2)", "he_uniform", "uniform(0.5)"])),
+            norm=rng.choice([None, "batch"]),
+            residual=bool(rng.random() < 0.25),
+            dropout=float(rng.choice([0, 0.2])),
+            dtype="float64",
+            seed=seed,
+        )
+        ledger = net.ledger(x, y)
+        errors.append(abs(theory.predict(net, x).end_to_end_log10 - ledger.end_to_end_log10))
+    assert np.median(errors) < 0.1  # decades
+    assert np.quantile(errors, 0.9) < 0.8
+
+
+def test_no_network_is_too_odd():
+    # warnings are errors here
+    rng = np.random.default_rng(5)
+    inits = ["auto", "normal(1e-30)", "normal(1e20)", "zeros", "ones", "identity", "uniform(0, 1)"]
+    biases = ["zeros", "normal(0.5)", "constant(100)", "constant(-100)"]
+
+    def layers(depth, width):
+        for _ in range(rng.integers(1, 5)):
+            dense = Dense(width, init=str(rng.choice(inits)), bias_init=str(rng.choice(biases)))
+            inner = (
+                [Residual(layers(depth + 1, width), scale=float(rng.choice([0, -0.5, 1e10])))]
+                if depth < 2
+                else []
+            )
+            choices = [
+                dense,
+                str(rng.choice(sorted(activations.REGISTRY))),
+                BatchNorm(),
+                Dropout(0.9),
+                *inner,
+            ]
+            yield choices[rng.integers(len(choices))]
+
+    for seed in range(150):
+        width = int(rng.choice([1, 3, 17]))
+        net = Network(
+            [Dense(width, init="he_normal"), *layers(0, width), Dense(3)],
+            input_size=4,
+            dtype=str(rng.choice(["float32", "float64"])),
+            seed=seed,
+        )
+        rows = rng.normal(size=(int(rng.choice([1, 2, 20])), 4)) * 10.0 ** rng.integers(-200, 200)
+        prediction = theory.predict(net, rows)
+        assert len(prediction.delta_log10) == sum(name.startswith("dense") for name in net.plan.names)
+        assert str(prediction)
 
 
 def test_data_that_cannot_be_is_refused():
