@@ -82,11 +82,10 @@ def rule(centre: float, splits: tuple[float, ...], levels: int) -> tuple[Array, 
 
 
 def function_and_slope(info: ActivationInfo, parameter: float, z: Array) -> tuple[Array, Array]:
-    """Return f(z) and f'(z) of the kernels."""
-    flat = np.ascontiguousarray(z, np.float64).reshape(-1)
-    value, slope = np.empty_like(flat), np.empty_like(flat)
-    kernels.activation(info.code, parameter, flat, value, slope)
-    return value.reshape(z.shape), slope.reshape(z.shape)
+    """Return f(z) and f'(z) of the kernels; z is contiguous."""
+    value, slope = np.empty_like(z), np.empty_like(z)
+    kernels.activation(info.code, parameter, z.reshape(-1), value.reshape(-1), slope.reshape(-1))
+    return value, slope
 
 
 class Moments(NamedTuple):
