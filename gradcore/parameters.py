@@ -88,7 +88,7 @@ class Parameters:
             if kind in ("weight", "bias"):
                 op = self.plan.parameter_names[name].op
                 rng = stream(seed, INITIAL_WEIGHTS, number)
-                fresh[name] = _initializer(self.plan, layers, op, kind)(
+                fresh[name] = initializer_of(self.plan, layers, op, kind)(
                     slot.shape, rng=rng, dtype=self.plan.dtype
                 )
             else:
@@ -137,7 +137,8 @@ def _slots(plan: Plan) -> Iterator[tuple[str, Slot]]:
                 yield f"{name.rpartition('.')[0]}.{state}", Slot(offset, 1, columns, (columns,), True)
 
 
-def _initializer(plan: Plan, layers: tuple[Layer, ...], op: int, kind: str) -> initializers.Initializer:
+def initializer_of(plan: Plan, layers: tuple[Layer, ...], op: int, kind: str) -> initializers.Initializer:
+    """Return what draws the weight or bias of a dense op."""
     layer = layer_at(layers, plan.layer_index[op])
     assert isinstance(layer, Dense)
     if kind == "bias":

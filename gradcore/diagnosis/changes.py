@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from functools import lru_cache
+from typing import Any
 
 from gradcore.diagnosis.observe import Batch
 from gradcore.layers import Activation, BatchNorm, Dense, Dropout, Layer, Residual
@@ -11,6 +14,37 @@ from gradcore.optimizers import Optimizer
 _SHORT = {
     "glorot_normal": "Glorot", "glorot_uniform": "Glorot uniform", "he_normal": "He", "he_uniform": "He uniform",
     "lecun_normal": "LeCun", "lecun_uniform": "LeCun uniform", "auto": "matching weights",
+}  # fmt: skip
+
+# How each attribute of a change is called, …
+_NAMES: dict[str, Callable[[Any], str]] = {
+    "activation": str,
+    "init": lambda init: _SHORT.get(init, init),
+    "norm": lambda _: "batch norm",
+    "residual": lambda _: "residual blocks",
+    "without_norm": lambda _: "no norm",
+    "without_dropout": lambda _: "no dropout",
+    "depth": lambda share: f"{share:.0%} of the depth",
+    "width": lambda factor: f"{factor}× the width",
+    "rate": lambda factor: f"learning rate {'×' if factor > 1 else '÷'}{max(factor, 1 / factor):g}",
+    "optimizer": lambda optimizer: f"optimizer {optimizer.name}",
+    "unregularised": lambda _: "no weight decay",
+    "batch_size": lambda rows: f"batches of {rows}",
+    "linear_output": lambda _: "linear output",
+    "mean_loss": lambda _: "mean instead of sum",
+    "standardise": lambda _: "standardised inputs",
+    "standardise_targets": lambda _: "standardised targets",
+}
+# … and the cause that it removes; norm and residual blocks make up for causes without removing any.
+_CAUSES = {
+    "activation": "activation", "init": "initial_weights", "without_norm": "normalization",
+    "without_dropout": "dropout", "depth": "depth", "width": "narrow_layers", "rate": "learning_rate",
+    "optimizer": "optimizer", "unregularised": "regularization", "batch_size": "batch_size",
+    "linear_output": "output_loss_pair", "mean_loss": "output_loss_pair", "standardise": "input_scale",
+    "standardise_targets": "target_scale",
+}  # fmt: skip
+_REBUILD = {
+    "activation", "init", "norm", "residual", "without_norm", "without_dropout", "linear_output", "depth", "width",
 }  # fmt: skip
 
 
@@ -24,6 +58,8 @@ class Change:
         Of all hidden layers; initial weights of all dense layers (biases then start at zero).
     norm, residual : bool
         Add batch norm after every hidden dense layer; wrap hidden layers in residual blocks.
+    without_norm, without_dropout : bool
+        Leave norm, dropout away.
     depth : float
         Share of the hidden layers that is kept.
     width : int
@@ -31,94 +67,91 @@ class Change:
     rate : float
         Factor on the learning rate.
     optimizer : Optimizer or None
+    unregularised : bool
+        No weight decay.
+    batch_size : int or None
     linear_output : bool
         Leave the output activation away: the losses take logits and values.
+    mean_loss : bool
+        The mean over the rows of a batch instead of the sum.
     standardise, standardise_targets : bool
         Bring every column of X, of y, to mean 0 and standard deviation 1.
+
+    Examples
+    --------
+    >>> change = Change(activation="tanh", init="glorot_normal")
+    >>> change.name, change.causes
+    ('tanh + Glorot', ('activation', 'initial_weights'))
     """
 
     activation: str | None = None
     init: str | None = None
     norm: bool = False
     residual: bool = False
+    without_norm: bool = False
+    without_dropout: bool = False
     depth: float = 1.0
     width: int = 1
     rate: float = 1.0
     optimizer: Optimizer | None = None
+    unregularised: bool = False
+    batch_size: int | None = None
     linear_output: bool = False
+    mean_loss: bool = False
     standardise: bool = False
     standardise_targets: bool = False
 
     @property
+    def made(self) -> tuple[str, ...]:
+        """The attributes that are changed."""
+        return tuple(part.name for part in fields(self) if getattr(self, part.name) != part.default)
+
+    @property
     def name(self) -> str:
         """How the change is called in tables."""
-        parts = []
-        if self.activation:
-            parts.append(self.activation)
-        if self.init:
-            parts.append(_SHORT.get(self.init, self.init))
-        if self.norm:
-            parts.append("batch norm")
-        if self.residual:
-            parts.append("residual blocks")
-        if self.depth != 1:
-            parts.append(f"{self.depth:.0%} of the depth")
-        if self.width != 1:
-            parts.append(f"{self.width}× the width")
-        if self.rate != 1:
-            parts.append(f"learning rate {'×' if self.rate > 1 else '÷'}{max(self.rate, 1 / self.rate):g}")
-        if self.optimizer:
-            parts.append(f"optimizer {self.optimizer.name}")
-        if self.linear_output:
-            parts.append("linear output")
-        if self.standardise:
-            parts.append("standardised inputs")
-        if self.standardise_targets:
-            parts.append("standardised targets")
-        single = len(parts) == 1 and (self.activation or self.init)
-        return parts[0] + " only" if single else " + ".join(parts)
+        made = self.made
+        text = " + ".join(_NAMES[name](getattr(self, name)) for name in made)
+        return text + " only" if made in (("activation",), ("init",)) else text
 
     @property
     def causes(self) -> tuple[str, ...]:
         """The causes that this change removes, in the words of faults; batch norm and residual blocks remove none."""
-        named = {
-            "initial_weights": self.init is not None,
-            "activation": self.activation is not None,
-            "output_loss_pair": self.linear_output,
-            "input_scale": self.standardise,
-            "target_scale": self.standardise_targets,
-            "learning_rate": self.rate != 1,
-            "optimizer": self.optimizer is not None,
-            "narrow_layers": self.width != 1,
-            "depth": self.depth != 1,
-        }
-        return tuple(cause for cause, changed in named.items() if changed)
+        return tuple(sorted({_CAUSES[name] for name in self.made if name in _CAUSES}))
 
     @property
     def rebuilds(self) -> bool:
         """Whether the network itself becomes another one."""
-        return bool(
-            self.activation
-            or self.init
-            or self.norm
-            or self.residual
-            or self.linear_output
-            or self.depth != 1
-            or self.width != 1
-        )
+        return not _REBUILD.isdisjoint(self.made)
 
     @property
     def changes_data(self) -> bool:
-        """Whether the data become others."""
-        return self.standardise or self.standardise_targets
+        """Whether the data, or the loss on them, become others."""
+        return self.standardise or self.standardise_targets or self.mean_loss
+
+    @property
+    def structure(self) -> Change:
+        """The part that makes another network."""
+        return Change(**{name: getattr(self, name) for name in self.made if name in _REBUILD})
+
+    def with_(self, other: Change) -> Change:
+        """Return both changes at once."""
+        return replace(self, **{name: getattr(other, name) for name in other.made})
 
     def data(self, batch: Batch) -> Batch:
         """Return the changed data."""
-        return (
-            batch.standardised(inputs=self.standardise, targets=self.standardise_targets)
-            if self.changes_data
-            else batch
-        )
+        if self.mean_loss:
+            batch = replace(batch, loss=replace(batch.loss, reduction="mean"))
+        if self.standardise or self.standardise_targets:
+            batch = batch.standardised(inputs=self.standardise, targets=self.standardise_targets)
+        return batch
+
+    def optimizer_for(self, optimizer: Optimizer) -> Optimizer:
+        """Return the changed optimizer."""
+        optimizer = self.optimizer or optimizer
+        settings = dict(vars(optimizer)) | {"lr": optimizer.lr * self.rate}
+        if self.unregularised:
+            settings["weight_decay"] = 0.0
+        return type(optimizer)(**settings)
 
     def layers(self, layers: tuple[Layer, ...], input_size: int) -> tuple[Layer, ...]:
         """Return the changed list of layers."""
@@ -128,7 +161,7 @@ class Change:
         result: list[Layer] = []
         width = input_size
         for group in hidden:
-            changed = tuple(self._hidden(layer) for layer in group)
+            changed = self._kept(tuple(self._hidden(layer) for layer in group))
             if self.norm:
                 changed = _with_norm(changed)
             first = changed[0]
@@ -146,19 +179,38 @@ class Change:
 
     def _hidden(self, layer: Layer) -> Layer:
         if isinstance(layer, Dense):
-            return replace(self._dense(layer), units=layer.units * self.width)
+            return _with_units(self._dense(layer), layer.units * self.width)
         if isinstance(layer, Activation) and self.activation and layer.spec != "softmax":
-            return Activation(self.activation)
+            return _activation(self.activation)
         return self._inside(layer)
 
     def _inside(self, layer: Layer) -> Layer:
         if not isinstance(layer, Residual):
             return layer
-        inner = tuple(self._hidden(part) for part in layer.layers)
+        inner = self._kept(tuple(self._hidden(part) for part in layer.layers))
         return Residual(_with_norm(inner) if self.norm else inner, scale=layer.scale)
 
+    def _kept(self, layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
+        left_out = ((BatchNorm,) if self.without_norm else ()) + ((Dropout,) if self.without_dropout else ())
+        return tuple(layer for layer in layers if not isinstance(layer, left_out))
+
     def _dense(self, layer: Dense) -> Dense:
-        return layer if self.init is None else replace(layer, init=self.init, bias_init="zeros")
+        return layer if self.init is None else _with_init(layer, self.init)
+
+
+@lru_cache(maxsize=256)  # a deep network asks for the same one at every layer
+def _with_init(layer: Dense, init: str) -> Dense:
+    return replace(layer, init=init, bias_init="zeros")
+
+
+@lru_cache(maxsize=256)
+def _with_units(layer: Dense, units: int) -> Dense:
+    return replace(layer, units=units)
+
+
+@lru_cache(maxsize=64)
+def _activation(name: str) -> Activation:
+    return Activation(name)
 
 
 def split_groups(layers: tuple[Layer, ...]) -> list[tuple[Layer, ...]]:

@@ -8,19 +8,23 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from gradcore.diagnosis.examine import Reference, Setting, examine, reference
+from gradcore.diagnosis.examine import Reference, Setting, examine
 from gradcore.diagnosis.observe import Batch, observe
 from gradcore.diagnosis.variants import Variants
-from gradcore.diagnosis.what_if import HEALTHY, Outcome, WhatIf, what_if
+from gradcore.diagnosis.what_if import Outcome, WhatIf, what_if
 from gradcore.errors import check_integer
 from gradcore.health.evidence import Books, Evidence, Trace
+from gradcore.health.facts import facts
 from gradcore.health.faults import Fault
 from gradcore.health.ledger import Ledger
+from gradcore.health.rules import check
+from gradcore.health.theory import predict
 from gradcore.network import Network
 from gradcore.optimizers import Optimizer, resolve as resolve_optimizer
 from gradcore.streams import ORDER, check_seed, stream
@@ -29,7 +33,11 @@ from gradcore.training.loop import check_batch_norm
 from gradcore.training.targets import encode
 
 if TYPE_CHECKING:
+    import pandas
+    from matplotlib.axes import Axes
+
     from gradcore.diagnosis.proof import Proof
+    from gradcore.health.theory import Prediction
 
 SCHEMA = "gradcore-diagnosis"
 SCHEMA_VERSION = 1
@@ -42,45 +50,112 @@ ROWS = 128
 class Diagnosis:
     """What `diagnose` found.
 
+    The verdict is there when `diagnose` returns. What needs more time is found out when it is first read, on copies
+    that were made then: `faults` with their causes, `what_if`, `changed`, `prediction`.
+
     Attributes
     ----------
     faults : tuple of Fault
         The most severe first; empty for a healthy network.
+    chance : float
+        Chance that the network trains: of the ledger's seed, on one batch and the steps that were watched.
     ledger : Ledger
         The books of one batch: of the first seed with a fault, or of the first seed.
     what_if : WhatIf
-        One-batch outcomes of the alternatives; empty for a healthy network.
+        One-batch outcomes of the alternatives.
+    prediction : Prediction
+        What theory expects of the ledger.
     trace : Trace or None
-        Losses and gradient norms of the real steps, where steps were asked for.
+        Losses, gradient norms and some ledgers of the real steps, where steps were asked for.
     network : Network
         A copy of the network that the ledger is of.
+    books, changed : Books
+        Of the network, and after the advised change; None where no change is advised.
     optimizer : Optimizer
     loss : str
     seeds : int
     milliseconds : float
+        That `diagnose` took.
     """
 
-    faults: tuple[Fault, ...]
-    ledger: Ledger
-    what_if: WhatIf
-    trace: Trace | None
-    network: Network
-    optimizer: Optimizer
-    loss: str
+    symptoms: tuple[Fault, ...] = field(repr=False)  # the faults, without their causes
+    evidence: Evidence = field(repr=False)
+    variants: Variants = field(repr=False)
+    setting: Setting = field(repr=False)
     seeds: int
     milliseconds: float
-    books: Books = field(repr=False)
-    changed: Books | None = field(repr=False)
 
     @property
     def healthy(self) -> bool:
         """Whether no rule found a fault in any seed."""
-        return not self.faults
+        return not self.symptoms
+
+    @property
+    def chance(self) -> float:
+        """Chance that the network trains."""
+        return self.evidence.chance
+
+    @property
+    def ledger(self) -> Ledger:
+        """The books of one batch."""
+        return self.evidence.books.ledger
+
+    @property
+    def books(self) -> Books:
+        """The ledger, and what its norms cannot say."""
+        return self.evidence.books
+
+    @property
+    def trace(self) -> Trace | None:
+        """The course of the real steps."""
+        return self.evidence.trace
+
+    @property
+    def network(self) -> Network:
+        """A copy of the network that the ledger is of."""
+        return self.variants.network
+
+    @property
+    def optimizer(self) -> Optimizer:
+        """What the network is (to be) trained with."""
+        return self.setting.optimizer
+
+    @property
+    def loss(self) -> str:
+        """The loss that was chosen."""
+        return str(self.setting.data.loss)
+
+    @cached_property
+    def what_if(self) -> WhatIf:
+        """One batch through every alternative."""
+        return what_if(self.variants, self.setting, self.evidence, self.symptoms)
+
+    @cached_property
+    def faults(self) -> tuple[Fault, ...]:
+        """The faults, with the causes that the alternatives reveal."""
+        return tuple(_explained(fault, self.what_if) for fault in self.symptoms)
 
     @property
     def best(self) -> Outcome | None:
         """The change to make for the most severe fault, if one of those tried cures it."""
-        return self.what_if.best(self.faults[0]) if self.faults else None
+        if not self.symptoms:
+            return None
+        causes = self.symptoms[0].causes or self.what_if.causes
+        return next((outcome for outcome in self.what_if.cures if outcome.change.causes == causes), None)
+
+    @cached_property
+    def changed(self) -> Books | None:
+        """The books after that change."""
+        best = self.best
+        if best is None:
+            return None
+        batch = best.change.data(self.setting.batch)
+        return observe(self.variants.make(best.change), batch, seed=self.setting.seed)
+
+    @cached_property
+    def prediction(self) -> Prediction:
+        """What theory expects of the ledger, from the weights and the moments of the inputs."""
+        return predict(self.network, self.setting.batch.X)
 
     def __str__(self) -> str:
         from gradcore.diagnosis.report import render
@@ -107,7 +182,9 @@ class Diagnosis:
     def to_json(self, path: str | os.PathLike[str] | None = None, *, proof: Proof | None = None) -> str:
         """Return strict JSON (NaN and infinities are null there), and write it to `path` if one is given.
 
-        A proof by real training goes in beside the diagnosis.
+        A proof by real training goes in beside the diagnosis.  ``gradcore/diagnosis/schema.json`` says what is in it.
+        Its version rises when a key disappears, changes its meaning or its type; keys are added without a new version,
+        so readers ignore what they do not know.
 
         Examples
         --------
@@ -123,6 +200,56 @@ class Diagnosis:
             with open(path, "w", encoding="utf-8") as file:
                 file.write(text + "\n")
         return text
+
+    def to_html(self, path: str | os.PathLike[str] | None = None, *, proof: Proof | None = None) -> str:
+        """Return the report as one HTML page without any external part, and write it to `path` if one is given.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from gradcore.network import mlp
+        >>> X = np.random.default_rng(0).normal(size=(64, 4))
+        >>> diagnose(mlp([4, 8, 2], seed=0), X, X[:, 0] > 0).to_html()[:15]
+        '<!DOCTYPE html>'
+        """
+        from gradcore.diagnosis.html import page
+
+        text = page(self, proof)
+        if path is not None:
+            with open(path, "w", encoding="utf-8") as file:
+                file.write(text)
+        return text
+
+    def _repr_html_(self) -> str:
+        from gradcore.diagnosis.html import fragment
+
+        return fragment(self)
+
+    def to_frame(self) -> pandas.DataFrame:
+        """Return one row per layer as a pandas DataFrame: what was measured, predicted and changed.
+
+        `gradcore.diagnosis.frames.layer_columns` says what the columns are; ``ledger.to_frame()`` has the ops.
+
+        Raises
+        ------
+        ImportError
+            pandas is not installed.
+        """
+        from gradcore.diagnosis.frames import layer_frame
+
+        return layer_frame(self)
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw gradient and signal over the layers with matplotlib, into `ax` or a new figure, and return the axes.
+
+        Raises
+        ------
+        ImportError
+            matplotlib is not installed.
+        """
+        from gradcore.diagnosis.plots import plot_curves
+
+        return plot_curves(self, ax)
 
 
 def _plain(value: Any) -> Any:
@@ -189,69 +316,67 @@ def diagnose(
     ('vanishing_gradient', ('initial_weights', 'activation'))
     """
     start = time.perf_counter()
-    steps, seeds = check_integer("steps", steps, minimum=0), check_integer("seeds", seeds)
-    seed = check_seed(seed)
-    chosen = resolve_optimizer("adam" if optimizer is None else optimizer)
-    if batch_size is not None:
-        batch_size = check_integer("batch_size", batch_size)
-    inputs = as_inputs(X, net.input_size, net.dtype)
-    targets = encode(y, loss, net.output_size, net.dtype, classes=net.classes_)
-    check_rows(inputs, targets.values)
-    check_batch_norm(net, min(len(inputs), batch_size or 2))
-    data = Batch(inputs, targets.values, targets.loss)
-    order = stream(seed, ORDER, 0).permutation(len(data))
-    batch = data.rows(order[: min(len(data), ROWS)])
-
-    setting = Setting(data, batch, chosen, steps, batch_size or 32, seed)
+    seeds = check_integer("seeds", seeds)
+    setting = prepare(net, X, y, loss=loss, optimizer=optimizer, steps=steps, batch_size=batch_size, seed=seed)
     found: dict[str, tuple[Fault, int]] = {}
-    shown: tuple[Variants, Reference, Evidence, bool] | None = None
+    shown: tuple[Variants, Evidence, bool] | None = None
     for i in range(seeds):
         variants = Variants(net.copy() if seeds == 1 else net.copy(seed=net.seed + i))
-        healthy = reference(variants.make(HEALTHY), setting)
-        evidence, faults = examine(variants.network, setting, healthy)
+        evidence = examine(variants.network, setting, Reference(variants, setting))
+        faults = check(evidence)
         if shown is None or (faults and not shown[-1]):
-            shown = (variants, healthy, evidence, bool(faults))
+            shown = variants, evidence, bool(faults)
         for fault in faults:
             kept, count = found.get(fault.kind, (fault, 0))
             found[fault.kind] = (kept, count + 1)
     assert shown is not None
-    variants, healthy, evidence, _ = shown
-    faults = sorted((replace(f, seeds=(k, seeds)) for f, k in found.values()), key=lambda fault: fault.rank)
-    table, changed = WhatIf(), None
-    if faults:
-        table = what_if(variants, setting, healthy, evidence, faults)
-        faults = [_explained(fault, table) for fault in faults]
-        if not evidence.books.ledger.input.signal > 0 and len(batch) > 1:
-            # all rows are the same: no network can tell them apart
-            faults = [replace(fault, causes=("no_signal_in_data",), advice="") for fault in faults]
-        best = table.best(faults[0])
-        if best is not None:
-            changed = observe(variants.make(best.change), best.change.data(batch), seed=seed)
+    symptoms = sorted((replace(f, seeds=(k, seeds)) for f, k in found.values()), key=lambda fault: fault.rank)
     return Diagnosis(
-        faults=tuple(faults),
-        ledger=evidence.books.ledger,
-        what_if=table,
-        trace=evidence.trace,
-        network=variants.network,
-        optimizer=chosen,
-        loss=str(targets.loss),
+        symptoms=tuple(symptoms),
+        evidence=shown[1],
+        variants=shown[0],
+        setting=setting,
         seeds=seeds,
         milliseconds=1e3 * (time.perf_counter() - start),
-        books=evidence.books,
-        changed=changed,
     )
+
+
+def prepare(
+    net: Network,
+    X: ArrayLike,
+    y: ArrayLike,
+    *,
+    loss: str = "auto",
+    optimizer: str | Optimizer | None = None,
+    steps: int = 0,
+    batch_size: int | None = None,
+    seed: int = 0,
+) -> Setting:
+    """Check the arguments of `diagnose` and choose the rows of the one batch."""
+    steps, seed = check_integer("steps", steps, minimum=0), check_seed(seed)
+    chosen = resolve_optimizer("adam" if optimizer is None else optimizer)
+    rows = 32 if batch_size is None else check_integer("batch_size", batch_size)
+    inputs = as_inputs(X, net.input_size, net.dtype)
+    targets = encode(y, loss, net.output_size, net.dtype, classes=net.classes_)
+    check_rows(inputs, targets.values)
+    check_batch_norm(net, min(len(inputs), 2 if batch_size is None else rows))
+    data = Batch(inputs, targets.values, targets.loss)
+    order = stream(seed, ORDER, 0).permutation(len(data))
+    batch = data.rows(order[: min(len(data), ROWS)])
+    return Setting(data, batch, facts(batch.X, batch.targets, len(data)), chosen, steps, rows, seed)
 
 
 def _explained(fault: Fault, table: WhatIf) -> Fault:
     """Add the causes that the alternatives reveal, what to do, and what would not help."""
-    causes = fault.causes or table.causes(fault)
-    cures = table.cures(fault)
-    best = table.best(fault) or min(table.around(fault), key=lambda outcome: outcome.distance, default=None)
-    useless = [o.name for o in table if not o.trains and len(o.change.causes) == 1]
-    others = [o.name for o in cures if len(o.change.causes) == len(causes) and o is not best]
+    if fault.causes:  # known from the fault itself: no network would make up for it
+        own = [outcome for outcome in table.cures if outcome.change.causes == fault.causes]
+        return replace(fault, advice=own[0].name.removesuffix(" only") if own else "")
+    best = table.best or next(iter(table.around), None)
+    useless = [o.name for o in table.telling if not o.trains and len(o.change.causes) == 1]
+    others = [o.name for o in table.cures if len(o.change.causes) == len(table.causes) and o is not best]
     return replace(
         fault,
-        causes=causes,
+        causes=table.causes,
         advice=best.name.removesuffix(" only") if best else "",
         avoid=", ".join(useless),
         evidence={**fault.evidence, "would_do_as_well": others},

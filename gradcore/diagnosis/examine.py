@@ -4,16 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy.typing as npt
 
+from gradcore.diagnosis.changes import Change
 from gradcore.diagnosis.observe import Batch, count_dead, observe, watch
+from gradcore.diagnosis.variants import Variants
 from gradcore.health.evidence import Books, Evidence, Trace
-from gradcore.health.faults import Fault
-from gradcore.health.rules import check
+from gradcore.health.facts import Facts, has_signal
 from gradcore.network import Network
 from gradcore.optimizers import Optimizer
+
+# tanh with Glorot's initial weights: what the healthy counterpart has instead.
+HEALTHY = Change(activation="tanh", init="glorot_normal")
+
+
+# Rows that the test for signal looks at.
+SAMPLE = 500
 
 
 @dataclass(frozen=True)
@@ -24,6 +33,8 @@ class Setting:
     ----------
     data, batch : Batch
         All rows, and those of the one batch.
+    facts : Facts
+        Of the data.
     optimizer : Optimizer
     steps, batch_size : int
         Real steps to watch, and their rows.
@@ -32,69 +43,99 @@ class Setting:
 
     data: Batch
     batch: Batch
+    facts: Facts
     optimizer: Optimizer
     steps: int
     batch_size: int
     seed: int
 
+    def changed(self, change: Change) -> Setting:
+        """Return the setting with what the change says of data, loss and optimizer."""
+        return replace(
+            self,
+            batch=change.data(self.batch),
+            data=change.data(self.data) if self.steps else self.data,
+            optimizer=change.optimizer_for(self.optimizer),
+            batch_size=change.batch_size or self.batch_size,
+        )
 
-@dataclass(frozen=True)
+    def few(self, rows: int) -> Setting:
+        """Return the setting with the first rows of the batch only."""
+        return replace(self, batch=self.batch.first(rows)) if len(self.batch) > rows else self
+
+
 class Reference:
-    """The healthy counterpart: its books, and its trace where steps were asked for."""
+    """The healthy counterpart; what is asked of it is found out once, when it is first asked for."""
 
-    books: Books
-    trace: Trace | None
+    def __init__(self, variants: Variants, setting: Setting) -> None:
+        self._variants, self._setting = variants, setting
 
+    @cached_property
+    def network(self) -> Network:
+        """The network itself."""
+        return self._variants.make(HEALTHY)
 
-def reference(net: Network, setting: Setting) -> Reference:
-    """Look at the healthy counterpart."""
-    books = observe(net, setting.batch, seed=setting.seed)
-    return Reference(books, _watch(net, setting) if setting.steps else None)
+    @cached_property
+    def books(self) -> Books:
+        """Its books on the batch."""
+        return observe(self.network, self._setting.batch, seed=self._setting.seed)
+
+    @cached_property
+    def trace(self) -> Trace:
+        """The course of the same real steps on a copy."""
+        return _watch(self.network.copy(), self._setting)
 
 
 def examine(
-    net: Network, setting: Setting, healthy: Reference, books: Books | None = None
-) -> tuple[Evidence, list[Fault]]:
-    """Apply the rules to the network as it is and, where steps were asked for, to what they make of it.
+    net: Network, setting: Setting, healthy: Reference | None, books: Books | None = None
+) -> Evidence:
+    """Return what the rules look at: the network as it is and, where steps were asked for, what they make of it.
 
     `books` are those of the network on the batch, where they are known already.
     """
     evidence = Evidence(
         books=observe(net, setting.batch, seed=setting.seed) if books is None else books,
-        healthy=healthy.books,
         optimizer=setting.optimizer,
-        constant_loss=setting.batch.constant_loss(),
+        constant_loss=setting.batch.constant_loss,
         weights=_reader(net),
         dead_units=_dead_counter(net, setting.data),
+        counterpart=None if healthy is None else lambda: healthy.books,
+        facts=setting.facts,
+        has_signal=lambda: has_signal(*setting.data.sample(SAMPLE)),
+        batch_size=min(setting.batch_size, len(setting.data)),
         regression=not setting.batch.loss.classification,
     )
     if not setting.steps:
-        return evidence, check(evidence)
+        return evidence
     trained = net.copy()
-    trace = _watch(trained, setting, copied=True)
-    evidence = replace(evidence, trace=trace, healthy_trace=healthy.trace)
-    faults = {fault.kind: fault for fault in check(evidence)}
+    trace = _watch(trained, setting)
     after = replace(
         evidence, books=observe(trained, setting.batch, seed=setting.seed), weights=_reader(trained),
-        dead_units=_dead_counter(trained, setting.data), trace=None, healthy_trace=None, _dead={},
+        dead_units=_dead_counter(trained, setting.data), _dead={},
     )  # fmt: skip
-    for fault in check(after):
-        late = replace(fault, evidence={**fault.evidence, "after_steps": setting.steps})
-        faults.setdefault(fault.kind, late)
-    return evidence, sorted(faults.values(), key=lambda fault: fault.rank)
+    return replace(
+        evidence, trace=trace, counterpart_trace=None if healthy is None else lambda: healthy.trace, after=after
+    )
 
 
-def _watch(net: Network, setting: Setting, *, copied: bool = False) -> Trace:
+def _watch(net: Network, setting: Setting) -> Trace:
     return watch(
-        net if copied else net.copy(), setting.data, setting.optimizer, steps=setting.steps,
-        batch_size=setting.batch_size, seed=setting.seed,
-    )  # fmt: skip
+        net, setting.data, setting.optimizer, steps=setting.steps, batch_size=setting.batch_size, seed=setting.seed
+    )
 
 
 def _dead_counter(net: Network, data: Batch) -> Callable[[int], tuple[int, int]]:
     return lambda op: count_dead(net, data, op)
 
 
-def _reader(net: Network) -> Callable[[str], npt.NDArray[Any]]:
+def _reader(net: Network) -> Callable[..., npt.NDArray[Any]]:
     parameters = net._parameters
-    return lambda name: parameters.read(parameters.arena, parameters.slots[name])
+
+    def read(name: str, units: int | None = None) -> npt.NDArray[Any]:
+        slot, tile = parameters.slots[name], net.plan.tile
+        if units is None or units > tile:
+            return parameters.read(parameters.arena, slot)
+        panel = parameters.arena[slot.offset : slot.offset + slot.rows * tile].reshape(slot.rows, tile)
+        return panel[:, : min(units, slot.columns)].T
+
+    return read

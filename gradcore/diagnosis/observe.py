@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -47,8 +48,18 @@ class Batch:
             targets=_standardised(self.targets) if targets else self.targets,
         )
 
+    def first(self, count: int) -> Batch:
+        """Return the first rows."""
+        return replace(self, X=self.X[:count], targets=self.targets[:count])
+
+    def sample(self, count: int) -> tuple[Array, Array]:
+        """Return inputs and targets of some rows, spread evenly over all."""
+        rows = np.linspace(0, len(self) - 1, min(count, len(self))).astype(np.int64)
+        return self.X[rows], self.targets[rows]
+
+    @cached_property
     def constant_loss(self) -> float:
-        """Return the loss of the best constant predictor on these rows."""
+        """The loss of the best constant predictor on these rows."""
         if self.loss.name == "cross_entropy":
             shares = np.bincount(self.targets) / len(self)
             value = -float(np.sum(shares[shares > 0] * np.log(shares[shares > 0])))
@@ -87,32 +98,45 @@ def observe(net: Network, batch: Batch, *, level: str = "full", seed: int = 0) -
 
 
 def _centred_gradients(net: Network, executor: Any, rows: int) -> npt.NDArray[np.float64]:
-    """rms by layer of Σ (a - mean a) δ = weight gradient - mean a · bias gradient."""
-    plan = net.plan
+    """rms by layer of Σ (a - mean a) δ = weight gradient - mean a · bias gradient.
+
+    In panels as they lie in the arenas: pads are zero, and stay so.
+    """
+    plan, tile = net.plan, net.plan.tile
     slots = {(slot.op, slot.kind): slot for slot in plan.parameter_names.values()}
     result = []
     with np.errstate(all="ignore"):
         for op in map(int, np.flatnonzero(plan.table["kind"] == kernels.OP_KINDS["dense"])):
             weight, bias = slots[op, "weight"], slots.get((op, "bias"))
-            gradient = kernels.untile(executor.gradients, weight.offset, weight.rows, weight.columns)
+            panels, count = -(-weight.columns // tile), weight.rows * weight.columns
+            gradient = executor.gradients[weight.offset : weight.offset + panels * weight.rows * tile]
+            gradient = gradient.reshape(panels, weight.rows, tile)
             if rows == 1:
                 # one example differs from no other
-                result.append(_rms(gradient))
+                result.append(_rms(gradient, count))
                 continue
-            slot, columns = int(plan.table["input"][op]), int(plan.table["columns_in"][op])
-            inputs = kernels.untile_slot(executor.activations, slot, executor.capacity, rows, columns)
-            mean = np.add.reduce(inputs, axis=0, dtype=np.float64) / rows
+            inputs = _panels(executor.activations, int(plan.table["input"][op]), executor.capacity, rows, weight.rows, tile)
+            mean = np.add.reduce(inputs, axis=1) / rows
             if bias is not None:
-                shared = kernels.untile(executor.gradients, bias.offset, 1, bias.columns)
-                result.append(_rms(gradient - mean[:, None] * shared))
+                shared = executor.gradients[bias.offset : bias.offset + panels * tile].reshape(panels, 1, tile)
+                centred = gradient - mean.reshape(-1)[: weight.rows, None] * shared
+                result.append(_rms(centred, count))
             else:
                 # without a bias gradient the share of the inputs that differs between examples is the bound
-                scale = _rms(inputs)
-                result.append(_rms(gradient) * (_rms(inputs - mean) / scale if scale > 0 else 0.0))
+                scale = _rms(inputs, 1)
+                share = _rms(inputs - mean[:, None, :], 1) / scale if scale > 0 else 0.0
+                result.append(_rms(gradient, count) * share)
     return np.array(result)
 
 
-def _rms(values: Array) -> float:
+def _panels(arena: Array, slot: int, capacity: int, rows: int, columns: int, tile: int) -> Array:
+    """Return the panels of a slot of activations, shape (panels, rows, tile)."""
+    count = -(-columns // tile)
+    start = slot * capacity
+    return arena[start : start + count * capacity * tile].reshape(count, capacity, tile)[:, :rows]
+
+
+def _rms(values: Array, count: int) -> float:
     flat = values.ravel()
     # not np.dot: for a sum this short, waking the threads of a BLAS takes longer than the sum
     square = float(np.einsum("i,i->", flat, flat, dtype=np.float64))
@@ -121,8 +145,8 @@ def _rms(values: Array) -> float:
         largest = float(np.max(np.abs(flat), initial=0.0))
         if not 0 < largest < np.inf:
             return largest
-        return largest * _rms(flat / largest)
-    return math.sqrt(square / flat.size)
+        return largest * _rms(flat / largest, count)
+    return math.sqrt(square / count)
 
 
 def count_dead(net: Network, data: Batch, op: int) -> tuple[int, int]:
@@ -183,4 +207,5 @@ def watch(
             )  # fmt: skip
             taken, at, skipped = taken + done, at + done, skipped + bool(status)
         epoch += 1
-    return Trace(losses, norms, per_epoch, skipped)
+    constant = data.constant_loss * (size / len(data) if data.loss.reduction == "sum" else 1.0)
+    return Trace(losses, norms, per_epoch, constant, skipped)

@@ -12,7 +12,6 @@ import numpy.typing as npt
 
 from gradcore.diagnosis.changes import Change
 from gradcore.diagnosis.observe import Batch
-from gradcore.diagnosis.what_if import replace_rate
 from gradcore.errors import check_integer
 from gradcore.scores import score_name
 from gradcore.streams import SPLIT, stream
@@ -121,26 +120,10 @@ class Proof:
 
 
 def treatments(diagnosis: Diagnosis) -> list[Change]:
-    """Choose what to train: single changes, what goes around the cause, and two cures, the advised one last."""
+    """Choose what to train: what the short table shows, but no more than eight; the advised change last."""
     best = diagnosis.best
-    outcomes = list(diagnosis.what_if)
-    rates = [o for o in outcomes if o.change.rate != 1 and o is not best]
-    if best is None:
-        return [o.change for o in [*outcomes[:2], *rates]]
-    second = next(
-        (o for o in outcomes if o.trains and o is not best and o.change.causes == best.change.causes), None
-    )
-    if len(best.change.causes) > 1:
-        activation = (second or best).change.activation
-        parts = [
-            o for o in outcomes
-            if o.change == Change(activation=activation) or (o.change.init and o.change.causes == ("initial_weights",))
-        ]  # fmt: skip
-    else:
-        parts = [o for o in outcomes if not o.trains and len(o.change.causes) == 1 and o.change.rate == 1][:2]
-    around = [o for o in outcomes if o.change.rebuilds and not o.change.causes]
-    chosen = [*parts, *rates, *around, *([second] if second else []), best]
-    return [outcome.change for outcome in chosen]
+    chosen = [outcome for outcome in diagnosis.what_if.telling if outcome is not best][-7:]
+    return [outcome.change for outcome in [*chosen, *([best] if best else [])]]
 
 
 def prove(
@@ -185,14 +168,14 @@ def _train(
     diagnosis: Diagnosis, data: Data, change: Change | None, gradient: float, seeds: int, epochs: int, batch_size: int,
     seed: int,
 ) -> Trial:  # fmt: skip
-    net, optimizer = diagnosis.network, diagnosis.optimizer
+    net, optimizer, loss = diagnosis.network, diagnosis.optimizer, diagnosis.loss
     X, y, X_test, y_test = data.X, data.y, data.X_test, data.y_test
     layers = net.layers
     if change is not None:
         layers = change.layers(net.layers, net.input_size) if change.rebuilds else layers
-        optimizer = change.optimizer or optimizer
-        if change.rate != 1:
-            optimizer = replace_rate(optimizer, optimizer.lr * change.rate)
+        optimizer = change.optimizer_for(optimizer)
+        batch_size = change.batch_size or batch_size
+        loss = loss.partition("(")[0] if change.mean_loss else loss
         if change.standardise:
             X, X_test = _scaled_alike(X, X_test)
         if change.standardise_targets:
@@ -201,7 +184,7 @@ def _train(
     for k in range(seeds):
         fresh = type(net)(layers, input_size=net.input_size, dtype=net.dtype, seed=net.seed + k)
         history = fresh.fit(
-            X, y, loss=diagnosis.loss, optimizer=optimizer, epochs=epochs, batch_size=batch_size, seed=seed + k,
+            X, y, loss=loss, optimizer=optimizer, epochs=epochs, batch_size=batch_size, seed=seed + k,
             on_fault="ignore", progress=False,
         )  # fmt: skip
         seconds += history.seconds
@@ -224,7 +207,7 @@ def _judged(
 ) -> Proof:  # fmt: skip
     net = diagnosis.network
     targets = encode(data.y, diagnosis.loss, net.output_size, net.dtype, classes=net.classes_)
-    constant = Batch(data.X, targets.values, targets.loss).constant_loss()
+    constant = Batch(data.X, targets.values, targets.loss).constant_loss
     reached = [loss for trial in trials.values() for loss in trial.losses if math.isfinite(loss)]
     bar = constant - 0.2 * (constant - min(reached, default=constant))
 

@@ -1,4 +1,4 @@
-"""Variants of one network, made cheaply: those that differ in activations only share arenas and everything else."""
+"""Variants of one network, made cheaply: one frame for each structure, and normal numbers that are drawn once."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gradcore import activations, initializers, kernels
+from gradcore import activations, kernels
 from gradcore.compiler import compile_layers
 from gradcore.diagnosis.changes import Change, dense_layers
+from gradcore.initializers import Initializer
 from gradcore.layers import Layer
 from gradcore.network import Network
-from gradcore.parameters import Parameters
+from gradcore.parameters import Parameters, initializer_of
 from gradcore.plan import ParameterSlot, Plan
 from gradcore.streams import INITIAL_WEIGHTS, stream
 
@@ -23,22 +24,9 @@ Array = npt.NDArray[Any]
 _ACTIVATION = kernels.OP_KINDS["activation"]
 _SPECIAL = (kernels.ACTIVATION_CODES["identity"], kernels.ACTIVATION_CODES["softmax"])
 
-
 # Initializers that only multiply standard normal numbers.
-_NORMAL = ("glorot_normal", "he_normal", "lecun_normal")
+_NORMAL = ("glorot_normal", "he_normal", "lecun_normal", "moment_normal", "normal")
 _ONES = ("gamma", "running_var")
-
-
-class _Replay(np.random.Generator):
-    """A generator whose normal numbers are given."""
-
-    numbers: Array
-
-    def __init__(self) -> None:
-        super().__init__(np.random.Philox(0))
-
-    def standard_normal(self, *_: Any, **__: Any) -> Any:
-        return self.numbers
 
 
 class Variants:
@@ -46,106 +34,149 @@ class Variants:
 
     def __init__(self, net: Network) -> None:
         self.network = net
-        self._by_init: dict[str | None, Network] = {None: net}
-        table = net.plan.table
-        ops = np.flatnonzero(table["kind"] == _ACTIVATION)
-        # the last op is an output, not a hidden activation
-        self._hidden = ops[ops < len(table) - 1]
-        plain = not np.isin(table["code"][self._hidden], _SPECIAL).any()
-        self._swaps = plain and len(self._hidden) > 0
         self._auto = any(layer.init == "auto" for layer in dense_layers(net.layers))
+        self._frames: dict[Change, _Frame] = {}
+        self._parameters: dict[tuple[Change, str | None, str | None], Parameters] = {}
 
     @cached_property
     def fresh(self) -> bool:
         """Whether the parameters are still those that the seed drew."""
-        inits = {layer.init for layer in dense_layers(self.network.layers)}
-        init = inits.pop() if len(inits) == 1 else "auto"
-        drawn = self._drawn(init if isinstance(init, str) else "auto", self.network.layers)
-        return bool(np.array_equal(drawn.arena, self.network.parameters))
+        present, drawn = self.network.parameters, self._frame(Change()).drawn(self.network.layers).arena
+        # rounding: the numbers were multiplied in another precision
+        return bool(np.abs(present - drawn).max() <= 1e-6 * np.abs(present).max())
 
     def make(self, change: Change) -> Network:
         """Return the changed network; with the present weights where the change leaves them alone."""
         if not change.rebuilds:
             return self.network
-        moved = (
-            change.norm or change.residual or change.linear_output or change.depth != 1 or change.width != 1
-        )
-        # "auto" weights are drawn for the activation; weights that were set or trained since stay as they are
-        weights_follow = self._auto and (change.init == "auto" or (change.init is None and self.fresh))
-        if moved and change == replace(change, activation=None, init=None, width=1):
-            return self._moved(change)
-        if moved or not self._swaps or (change.activation and weights_follow):
-            other = self._rebuilt(change)
-            if not moved and change.init is None and not weights_follow:
-                other.copy_from_(self.network)
-            return other
-        if change.init not in self._by_init:
-            self._by_init[change.init] = self._with_weights(change)
-        other = self._by_init[change.init]
-        return self._with_activation(other, change.activation) if change.activation else other
-
-    def _rebuilt(self, change: Change) -> Network:
-        return self.network.rebuilt(change.layers(self.network.layers, self.network.input_size))
-
-    def _moved(self, change: Change) -> Network:
-        """Recompile around the present weights: what is left of the dense layers keeps its order."""
         net = self.network
         layers = change.layers(net.layers, net.input_size)
-        plan = compile_layers(layers, net.input_size, net.dtype, tile=net.plan.tile, input_gradient=False)
-        parameters = Parameters(plan)
-        present, moved = _dense_slots(net.plan), _dense_slots(plan)
-        # the first layers, and the output with its own weights
-        kept = [*present[: len(moved) - 1], present[-1]]
-        if _shapes(kept) != _shapes(moved):
-            return self._rebuilt(change)
-        for source, target in zip(kept, moved, strict=True):
-            for kind, slot in target.items():
-                size = -(-slot.columns // plan.tile) * plan.tile * slot.rows
-                parameters.arena[slot.offset : slot.offset + size] = net.parameters[
-                    source[kind].offset : source[kind].offset + size
-                ]
-        parameters.write(
-            {n: np.ones(s.shape, plan.dtype) for n, s in parameters.slots.items() if n.endswith(_ONES)}
+        # what the frame is: neither weights nor the kinds of activation matter to it
+        structure = replace(change.structure, activation=None, init=None)
+        frame = self._frame(structure)
+        if change.activation and not frame.swaps:
+            return self._rebuilt(change, layers)
+        # "auto" weights are drawn for the activation; weights that were set or trained since stay as they are
+        follow = change.activation if self._auto and (change.init == "auto" or self._redrawn(change)) else None
+        key = structure, change.init, follow
+        if key not in self._parameters:
+            drawn = change.init is not None or follow is not None
+            self._parameters[key] = frame.drawn(layers) if drawn else frame.moved() or frame.drawn(layers)
+        plan = frame.with_activation(change.activation) if change.activation else frame.plan
+        return _like(net, layers=layers, plan=plan, _parameters=self._parameters[key])
+
+    def _frame(self, structure: Change) -> _Frame:
+        net = self.network
+        if structure not in self._frames:
+            self._frames[structure] = _Frame(net, structure.layers(net.layers, net.input_size))
+        return self._frames[structure]
+
+    def _redrawn(self, change: Change) -> bool:
+        return change.init is None and change.activation is not None and self.fresh
+
+    def _rebuilt(self, change: Change, layers: tuple[Layer, ...]) -> Network:
+        other = self.network.rebuilt(layers)
+        if change.structure == Change(activation=change.activation) and not self._redrawn(change):
+            other.copy_from_(self.network)
+        return other
+
+
+class _Frame:
+    """One structure: its plan, and normal numbers for its weights."""
+
+    def __init__(self, net: Network, layers: tuple[Layer, ...]) -> None:
+        self.network, self.layers = net, layers
+        self.plan = (
+            net.plan
+            if layers == net.layers
+            else compile_layers(layers, net.input_size, net.dtype, tile=net.plan.tile, input_gradient=False)
         )
-        return _like(net, layers=layers, plan=plan, _parameters=parameters)
+        ops = np.flatnonzero(self.plan.table["kind"] == _ACTIVATION)
+        # the last op is an output, not a hidden activation
+        self.hidden = ops[ops < len(self.plan.table) - 1]
+        plain = not np.isin(self.plan.table["code"][self.hidden], _SPECIAL).any()
+        self.swaps = plain and len(self.hidden) > 0
+        self._stds: dict[tuple[str, int, int], float] = {}
 
-    def _with_weights(self, change: Change) -> Network:
-        layers = Change(init=change.init).layers(self.network.layers, self.network.input_size)
-        return _like(self.network, _parameters=self._drawn(change.init or "auto", layers))
+    def with_activation(self, name: str) -> Plan:
+        """Return the plan with another hidden activation."""
+        info, parameter = activations.resolve(name)
+        table = self.plan.table.copy()
+        table["code"][self.hidden], table["parameter"][self.hidden] = info.code, parameter
+        return replace(self.plan, table=table)
 
-    def _drawn(self, init: str, layers: tuple[Layer, ...]) -> Parameters:
-        """Draw initial parameters; what is a multiple of normal numbers comes from numbers drawn once."""
-        parameters = Parameters(self.network.plan)
+    def drawn(self, layers: tuple[Layer, ...]) -> Parameters:
+        """Draw initial parameters for these layers; multiples of normal numbers come from numbers drawn once."""
+        parameters = Parameters(self.plan)
+        slots = {name: slot for name, slot in self.plan.parameter_names.items() if slot.kind == "weight"}
+        found = {name: initializer_of(self.plan, layers, slot.op, "weight") for name, slot in slots.items()}
         plain = all(layer.bias_init == "zeros" for layer in dense_layers(layers))
-        if not plain or not (init.startswith("normal") or init in _NORMAL):
+        if not plain or not all(_only_multiplies(initializer) for initializer in found.values()):
             parameters.initialise(layers, self.network.seed)
             return parameters
-        initializer, replay = initializers.resolve(init), _Replay()
-        arrays = {}
-        for name, slot in parameters.slots.items():
-            if name.endswith("weight"):
-                replay.numbers = self._numbers[name]
-                arrays[name] = initializer(slot.shape, rng=replay, dtype=self.network.dtype)
-            elif name.endswith(_ONES):
-                arrays[name] = np.ones(slot.shape, self.network.dtype)
-        parameters.write(arrays)
+        for name, slot in slots.items():
+            part = slice(slot.offset, slot.offset + _reals(slot, self.plan))
+            np.multiply(self._numbers[part], self._std(found[name], slot), out=parameters.arena[part])
+        parameters.write(self._ones(parameters))
+        return parameters
+
+    def moved(self) -> Parameters | None:
+        """Lay the present weights out for this structure; None where their shapes do not fit.
+
+        What is left of the dense layers keeps its order, and the output its own weights.
+        """
+        net, parameters = self.network, Parameters(self.plan)
+        present, wanted = _dense_slots(net.plan), _dense_slots(self.plan)
+        kept = [*present[: len(wanted) - 1], present[-1]]
+        if _shapes(kept) != _shapes(wanted):
+            return None
+        for source, target in zip(kept, wanted, strict=True):
+            for kind, slot in target.items():
+                size, start = _reals(slot, self.plan), source[kind].offset
+                parameters.arena[slot.offset : slot.offset + size] = net.parameters[start : start + size]
+        parameters.write(self._ones(parameters))
         return parameters
 
     @cached_property
-    def _numbers(self) -> dict[str, Array]:
-        """The normal numbers from which `Parameters.initialise` makes each weight."""
-        slots = self.network._parameters.slots
-        return {
-            name: stream(self.network.seed, INITIAL_WEIGHTS, number).standard_normal(slot.shape)
-            for number, (name, slot) in enumerate(slots.items())
-            if name.endswith("weight")
-        }
+    def _numbers(self) -> Array:
+        """An arena with the normal numbers from which `Parameters.initialise` makes each weight."""
+        parameters = Parameters(self.plan)
+        parameters.write(
+            {
+                name: stream(self.network.seed, INITIAL_WEIGHTS, number).standard_normal(slot.shape)
+                for number, (name, slot) in enumerate(parameters.slots.items())
+                if name.endswith("weight")
+            }
+        )
+        return parameters.arena
 
-    def _with_activation(self, net: Network, name: str) -> Network:
-        info, parameter = activations.resolve(name)
-        table = net.plan.table.copy()
-        table["code"][self._hidden], table["parameter"][self._hidden] = info.code, parameter
-        return _like(net, plan=replace(net.plan, table=table))
+    def _std(self, initializer: Initializer, slot: ParameterSlot) -> float:
+        key = str(initializer), slot.rows, slot.columns
+        if key not in self._stds:
+            self._stds[key] = float(initializer((slot.columns, slot.rows), rng=_Ones(), dtype="float64")[0, 0])
+        return self._stds[key]
+
+    def _ones(self, parameters: Parameters) -> dict[str, Array]:
+        return {n: np.ones(s.shape, self.plan.dtype) for n, s in parameters.slots.items() if n.endswith(_ONES)}
+
+
+class _Ones(np.random.Generator):
+    """A generator whose normal numbers are all one: what is made from them is the standard deviation."""
+
+    def __init__(self) -> None:
+        super().__init__(np.random.Philox(0))
+
+    def standard_normal(self, size: Any = None, *_: Any, **__: Any) -> Any:
+        return np.ones(() if size is None else size)
+
+
+def _only_multiplies(initializer: Initializer) -> bool:
+    spec = initializer.spec
+    return spec.name in _NORMAL and not (spec.name == "normal" and (len(spec.args) > 1 or "mean" in spec.kwargs))
+
+
+def _reals(slot: ParameterSlot, plan: Plan) -> int:
+    return -(-slot.columns // plan.tile) * plan.tile * slot.rows
 
 
 def _dense_slots(plan: Plan) -> list[dict[str, ParameterSlot]]:

@@ -1,37 +1,45 @@
 """What if the network were different: one batch through every alternative, and the causes that this reveals.
 
-A cause is counterfactual: the smallest set of changes that lets the network train.  Here "would train" means that no
-rule finds a fatal fault in the changed network, one batch forward and backward each.
+A cause is counterfactual: the smallest set of changes that lets the network train.  Whether a changed network would
+train is read from its measures like the chance of the network itself, and no rule may find a sickness that is certain.
+Where single changes do not suffice, joint ones of the most promising are tried.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from typing import Any
 
 import numpy as np
 
 from gradcore import activations, initializers
 from gradcore.diagnosis.changes import Change, dense_layers, has, hidden_activations, split_groups
-from gradcore.diagnosis.examine import Reference, Setting, examine
+from gradcore.diagnosis.examine import Setting, examine
 from gradcore.diagnosis.variants import Variants
 from gradcore.health.evidence import Books, Evidence
-from gradcore.health.faults import Fault
-from gradcore.layers import Activation, BatchNorm, Residual
+from gradcore.health.faults import CAUSES, Fault
+from gradcore.health.rules import certain
+from gradcore.layers import Activation, BatchNorm, Dropout, Residual
 from gradcore.network import Network
 from gradcore.optimizers import SGD, Adam
 
-# Smooth or rectified, bounded or not: one good member of each family, the safest for narrow layers first.
-CANDIDATES = ("tanh", "relu", "selu")
+# Alternatives for the hidden activations: every family, the safest for narrow layers first.
+CANDIDATES = ("tanh", "relu", "selu", "elu", "gelu", "leaky_relu")
+
+INITS = ("he_normal", "glorot_normal", "lecun_normal")
+
+# What most people begin with: a rate far from it is tried there.
+USUAL_RATE = {"plain": 0.03, "adaptive": 0.001}
 
 # Rows of the batch for alternatives: enough to see the signal, few enough to be quick.
-ROWS = 32
+ROWS = 64
 
-# tanh with Glorot's initial weights: what the healthy counterpart has instead.
-HEALTHY = Change(activation="tanh", init="glorot_normal")
+# A width from which the scatter of gains is small: narrower networks are tried wider.
+WIDE = 32
 
 
 @dataclass(frozen=True)
@@ -41,21 +49,21 @@ class Outcome:
     Attributes
     ----------
     change : Change
+    chance : float
+        Of training, from one batch and the real steps where they were asked for.
     gradient : float
         log10 of the end-to-end gain.
     signal : float
         log10 of signal over scale at the inputs of the last layer, relative to that of the network's inputs.
     faults : tuple of str
-        Kinds of the faults that the rules find.
-    trains : bool
-        Whether none of them is fatal.
+        Kinds of the faults that are certain.
     """
 
     change: Change
+    chance: float
     gradient: float
     signal: float
-    faults: tuple[str, ...]
-    trains: bool
+    faults: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -63,17 +71,16 @@ class Outcome:
         return self.change.name
 
     @property
-    def distance(self) -> float:
-        """Decades by which gradient and signal miss passing unchanged, together; infinite when it would not train."""
-        if not self.trains or not math.isfinite(self.gradient + self.signal):
-            return math.inf
-        return abs(self.gradient) + max(0.0, -self.signal)
+    def trains(self) -> bool:
+        """Whether it more likely trains than not."""
+        return self.chance > 0.5 and not self.faults
 
     def to_dict(self) -> dict[str, Any]:
         """Return the outcome as plain numbers and strings."""
         return {
             "change": self.name,
             "causes": list(self.change.causes),
+            "chance": self.chance,
             "gradient_log10": self.gradient,
             "signal_log10": self.signal,
             "faults": list(self.faults),
@@ -83,7 +90,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class WhatIf:
-    """All alternatives that were tried, in the order of the table; iterating gives the outcomes."""
+    """All alternatives that were tried, single changes first; iterating gives the outcomes."""
 
     outcomes: tuple[Outcome, ...] = ()
     milliseconds: float = 0.0
@@ -94,33 +101,57 @@ class WhatIf:
     def __len__(self) -> int:
         return len(self.outcomes)
 
-    def causes(self, fault: Fault) -> tuple[str, ...]:
-        """Return the smallest set of causes whose removal cures the fault; an empty tuple when nothing tried does."""
-        cures = self.cures(fault)
+    @property
+    def cures(self) -> list[Outcome]:
+        """The outcomes that train because a cause is gone: fewest causes first, then the most promising."""
+        cures = [outcome for outcome in self.outcomes if outcome.trains and outcome.change.causes]
+        # of the equally promising the smaller change
+        return sorted(cures, key=lambda o: (len(o.change.causes), -round(o.chance, 2), len(o.change.made)))
+
+    @property
+    def causes(self) -> tuple[str, ...]:
+        """The smallest set of causes whose removal lets the network train; an empty tuple when nothing tried does."""
+        cures = self.cures
         return cures[0].change.causes if cures else ()
 
-    def best(self, fault: Fault) -> Outcome | None:
-        """Return, among the cures that remove just these causes, the one that passes gradient and signal on best."""
-        same = [o for o in self.cures(fault) if o.change.causes == self.causes(fault)]
-        return min(same, key=lambda o: (round(o.distance, 9), abs(math.log10(o.change.rate))), default=None)
+    @property
+    def best(self) -> Outcome | None:
+        """The most promising change that removes just these causes."""
+        return next(iter(self.cures), None)
 
-    def cures(self, fault: Fault) -> list[Outcome]:
-        """Return the outcomes without the fault: fewest causes first, then the likeliest for such a fault first."""
-        cures = [o for o in self.outcomes if o.trains and fault.kind not in o.faults and o.change.causes]
-        order = (*_LIKELIEST.get(fault.kind, ()), *_ORDER)
-        # of several rates the one nearest to the present
-        return sorted(
-            cures,
-            key=lambda o: (
-                len(o.change.causes),
-                order.index(o.change.causes[0]),
-                abs(math.log10(o.change.rate)),
-            ),
-        )
+    @property
+    def around(self) -> list[Outcome]:
+        """The outcomes that make up for the causes without removing any (batch norm, residual blocks)."""
+        around = [outcome for outcome in self.outcomes if outcome.trains and not outcome.change.causes]
+        return sorted(around, key=lambda outcome: -outcome.chance)
 
-    def around(self, fault: Fault) -> list[Outcome]:
-        """Return the outcomes that make up for the causes without removing any (batch norm, residual blocks)."""
-        return [o for o in self.outcomes if o.trains and fault.kind not in o.faults and not o.change.causes]
+    @property
+    def telling(self) -> list[Outcome]:
+        """What a short table shows, the most promising last.
+
+        Of every cause the most promising single change; the parts of the best joint one; what makes up for the causes
+        without removing any; and the cures of the best two kinds.
+        """
+        chosen: list[Outcome] = []
+        best = self.best
+        parts = [] if best is None or len(best.change.causes) < 2 else best.change.made
+        ranked = self.ranked()
+        for outcome in ranked:
+            causes = outcome.change.causes
+            single = len(causes) == 1
+            part = single and outcome.change.made[0] in parts
+            if part and best is not None and outcome.change.activation not in (None, best.change.activation):
+                continue
+            known = [o.change.causes for o in chosen if single and o.change.causes == causes]
+            if (single and not known) or (not causes and len(outcome.change.made) == 1):
+                chosen.append(outcome)
+        cures = [o for o in self.cures if o not in chosen and best is not None and o.change.causes == best.change.causes]
+        chosen += [o for o in cures if o is best or len(o.change.made) <= len(best.change.made)][:2] if best else []
+        return sorted(chosen, key=lambda outcome: (outcome is best, outcome.chance))
+
+    def ranked(self) -> list[Outcome]:
+        """Return all outcomes, the most promising first; of equals the smaller change."""
+        return sorted(self.outcomes, key=lambda outcome: (-outcome.chance, len(outcome.change.made)))
 
     def to_dict(self) -> dict[str, Any]:
         """Return all outcomes as plain numbers, strings and lists."""
@@ -130,67 +161,96 @@ class WhatIf:
         }
 
     def __str__(self) -> str:
-        lines = [f"{'what if':<28}{'gradient':>10}{'signal':>9}   verdict"]
-        lines += [
-            f"{o.name:<28}{o.gradient:>10.1f}{o.signal:>9.1f}   {'yes' if o.trains else 'no: ' + ', '.join(o.faults)}"
-            for o in self.outcomes
-        ]
+        lines = [f"{'what if':<36}{'gradient':>10}{'signal':>9}{'chance':>8}"]
+        lines += [f"{o.name:<36}{o.gradient:>10.1f}{o.signal:>9.1f}{o.chance:>8.0%}" for o in self.ranked()]
         return "\n".join(lines)
 
 
-# Where several single changes would do, what a fault of this kind most often comes from is named first.
-_ORDER = (
-    "output_loss_pair", "initial_weights", "activation", "input_scale", "target_scale", "learning_rate", "optimizer",
-    "narrow_layers", "depth",
-)  # fmt: skip
-_GROWS = (
-    "exploding_gradient", "overflow", "loss_nan", "loss_diverging", "loss_oscillating", "update_ratio_too_large",
-)  # fmt: skip
-_STEP = ("learning_rate", "target_scale", "input_scale", "optimizer")
-_LIKELIEST = {
-    "dead_units": ("narrow_layers", "initial_weights", "learning_rate"),
-    "saturated_activations": ("input_scale",),
-    "update_ratio_too_large": _STEP,
-    "loss_nan": _STEP,
-    "loss_diverging": _STEP,
-    "loss_oscillating": _STEP,
-}
+def what_if(variants: Variants, setting: Setting, evidence: Evidence, faults: Sequence[Fault]) -> WhatIf:
+    """Send one batch, and the real steps where they were asked for, through every alternative."""
+    start = time.perf_counter()
+    trial = _Trial(variants, setting.few(ROWS), evidence)
+    outcomes = [trial(change) for change in alternatives(variants, setting, evidence)]
+    found = WhatIf(tuple(outcomes))
+    if faults and not found.cures:
+        outcomes += [trial(change) for change in joint(outcomes)]
+    return WhatIf(tuple(outcomes), 1e3 * (time.perf_counter() - start))
 
 
-def alternatives(variants: Variants, faults: Sequence[Fault], evidence: Evidence) -> list[Change]:
-    """List the changes worth trying, the single ones first."""
-    layers = variants.network.layers
+def alternatives(variants: Variants, setting: Setting, evidence: Evidence) -> list[Change]:
+    """List the changes worth trying: all single ones, and activations with the initial weights that match them."""
+    layers, optimizer = variants.network.layers, setting.optimizer
     current = {activations.resolve(spec)[0].name for spec in hidden_activations(layers)}
     inits = {layer.init for layer in dense_layers(layers)}
-    others = [name for name in CANDIDATES if current != {name}] if current else []
-    singles = [Change(activation=name) for name in others]
+    others = [name for name in CANDIDATES if current and current != {name}]
     own = _matching(next(iter(current))) if len(current) == 1 else "auto"
+    changes = [Change(activation=name) for name in others]
     # The uniform twin has the same variance: to change to it would only be to draw again.
     if not variants.fresh or not inits <= {own, own.replace("normal", "uniform"), "auto"}:
-        singles.append(Change(init=own))
-    if any(fault.kind in _GROWS or "after_steps" in fault.evidence for fault in faults):
-        rates = (0.1, 0.01, 0.001) if isinstance(evidence.optimizer, SGD) else (0.1,)
-        singles += [Change(rate=rate) for rate in rates]
-    else:
-        singles.append(Change(rate=10.0))
-    if isinstance(evidence.optimizer, SGD):
-        singles.append(Change(optimizer=Adam()))
+        changes.append(Change(init=own))
+    elif any(layer.bias_init != "zeros" for layer in dense_layers(layers)):
+        changes.append(Change(init=own))
+    changes += [Change(init=name) for name in INITS if name != own and inits != {name}]
+    usual = USUAL_RATE["plain" if isinstance(optimizer, SGD) else "adaptive"] / max(optimizer.lr, 1e-300)
+    changes += [Change(rate=factor) for factor in (100.0, 10.0, 0.1, 0.01, 0.001)]
+    if not 0.005 < usual < 200:
+        changes.append(Change(rate=usual))
+    if isinstance(optimizer, SGD):
+        changes.append(Change(optimizer=Adam()))
+        if optimizer.momentum:
+            changes.append(Change(optimizer=SGD(optimizer.lr, weight_decay=optimizer.weight_decay)))
+    if optimizer.weight_decay:
+        changes.append(Change(unregularised=True))
+    if setting.batch_size < 8:
+        changes.append(Change(batch_size=32))
     if isinstance(layers[-1], Activation):
-        singles.append(Change(linear_output=True))
-    singles.append(Change(standardise=True))
+        changes.append(Change(linear_output=True))
+    if setting.batch.loss.reduction == "sum":
+        changes.append(Change(mean_loss=True))
+    changes.append(Change(standardise=True))
     if evidence.regression:
-        singles.append(Change(standardise_targets=True))
-    if not has(layers, BatchNorm):
-        singles.append(Change(norm=True))
+        changes.append(Change(standardise_targets=True))
+    if has(layers, Dropout):
+        changes.append(Change(without_dropout=True))
+    changes += [Change(without_norm=True)] if has(layers, BatchNorm) else [Change(norm=True)]
     if not has(layers, Residual):
-        singles.append(Change(residual=True))
-    if evidence.books.spread > 0.5 and not has(layers, Residual):
-        # the widths alone scatter the gain by more than half a decade (and a block must stay as wide as its input)
-        singles.append(Change(width=4))
-    if len(split_groups(layers)) > 3:
-        singles.append(Change(depth=0.5))
-    pairs = [Change(activation=name, init=_matching(name)) for name in others] if inits != {"auto"} else []
-    return singles + pairs
+        changes.append(Change(residual=True))
+        narrowest = min((layer.units for layer in dense_layers(layers)[:-1]), default=WIDE)
+        if narrowest < WIDE:
+            changes.append(Change(width=math.ceil(WIDE / narrowest)))
+    hidden = len(split_groups(layers)) - 1
+    changes += [Change(depth=share) for share in (0.5, 0.25) if hidden * share >= 2]
+    if hidden > 3:
+        changes.append(Change(depth=2 / hidden))
+    pairs = [Change(activation=name, init=_matching(name)) for name in others]
+    changes += pairs
+    changes += [change.with_(Change(rate=factor)) for change in pairs[:4] for factor in (10.0, 0.1)]
+    changes += [change.with_(Change(standardise=True)) for change in pairs[:4]]
+    if not has(layers, BatchNorm):
+        changes += [change.with_(Change(norm=True)) for change in (*pairs[:3], Change(residual=True))]
+    return changes
+
+
+def joint(singles: Iterable[Outcome], causes: int = 5) -> list[Change]:
+    """Combine the most promising changes of different causes, two by two and, last, three."""
+    leading: dict[str, Outcome] = {}
+    for outcome in sorted(singles, key=lambda outcome: -outcome.chance):
+        if len(outcome.change.causes) == 1:
+            leading.setdefault(outcome.change.causes[0], outcome)
+    chosen = [outcome.change for outcome in list(leading.values())[:causes]]
+    return [
+        _together(parts) for count in (2, 3) for parts in combinations(chosen[: causes if count == 2 else 4], count)
+    ]
+
+
+def _together(parts: Sequence[Change]) -> Change:
+    whole = Change()
+    for part in parts:
+        whole = whole.with_(part)
+    if whole.activation and whole.init:
+        # the weights that were chosen for the activation that goes do not match the one that comes
+        whole = replace(whole, init=_matching(whole.activation))
+    return whole
 
 
 def _matching(activation: str) -> str:
@@ -199,49 +259,33 @@ def _matching(activation: str) -> str:
     return name if "(" not in name else "auto"
 
 
-def what_if(
-    variants: Variants, setting: Setting, healthy: Reference, evidence: Evidence, faults: Sequence[Fault]
-) -> WhatIf:
-    """Send one batch, and the real steps where they were asked for, through every alternative; apply the rules."""
-    start = time.perf_counter()
-    few = replace(setting, batch=setting.batch.rows(np.arange(min(len(setting.batch), ROWS))))
-    origin = _relative_signal(evidence.books, first=True)
-    outcomes = []
-    for change in alternatives(variants, faults, evidence):
-        known = None if change.rebuilds or change.changes_data else evidence.books
-        books, found = _try(variants.make(change), change, few, healthy, known)
-        outcomes.append(
-            Outcome(
-                change,
-                gradient=books.ledger.end_to_end_log10,
-                signal=_relative_signal(books) - origin,
-                faults=tuple(fault.kind for fault in found),
-                trains=not any(fault.severity == "fatal" for fault in found),
-            )
+class _Trial:
+    """Tries changes; what changes neither network nor data shares the books of the batch."""
+
+    def __init__(self, variants: Variants, setting: Setting, evidence: Evidence) -> None:
+        self.variants, self.setting = variants, setting
+        self.books: dict[Change, Books] = {}
+        self.networks: dict[Change, Network] = {}
+        if len(setting.batch) == evidence.books.ledger.rows:
+            self.books[Change()] = evidence.books
+        self.origin = _relative_signal(evidence.books, first=True)
+
+    def __call__(self, change: Change) -> Outcome:
+        # the part that other changes of the training leave as it is
+        seen = replace(
+            change, rate=1.0, optimizer=None, unregularised=False, batch_size=None
         )
-    return WhatIf(tuple(outcomes), 1e3 * (time.perf_counter() - start))
-
-
-def _try(
-    net: Network, change: Change, setting: Setting, healthy: Reference, known: Books | None
-) -> tuple[Books, list[Fault]]:
-    optimizer = change.optimizer or setting.optimizer
-    if change.rate != 1:
-        optimizer = replace_rate(optimizer, optimizer.lr * change.rate)
-    changed = replace(setting, batch=change.data(setting.batch), optimizer=optimizer)
-    if setting.steps:
-        changed = replace(changed, data=change.data(setting.data))
-        if change.standardise_targets:
-            # another scale of losses: the counterpart's no longer compare
-            healthy = replace(healthy, trace=None)
-    evidence, found = examine(net, changed, healthy, known)
-    return evidence.books, found
-
-
-def replace_rate(optimizer: Any, lr: float) -> Any:
-    """Return the optimizer with another learning rate."""
-    settings = {name: value for name, value in vars(optimizer).items() if name != "lr"}
-    return type(optimizer)(lr, **settings)
+        if seen not in self.networks:
+            self.networks[seen] = self.variants.make(change)
+        evidence = examine(self.networks[seen], self.setting.changed(change), None, self.books.get(seen))
+        self.books[seen] = evidence.books
+        return Outcome(
+            change,
+            chance=evidence.chance,
+            gradient=evidence.books.ledger.end_to_end_log10,
+            signal=_relative_signal(evidence.books) - self.origin,
+            faults=tuple(fault.kind for fault in certain(evidence)),
+        )
 
 
 def _relative_signal(books: Books, *, first: bool = False) -> float:

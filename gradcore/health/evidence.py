@@ -16,7 +16,11 @@ import numpy as np
 import numpy.typing as npt
 
 from gradcore import kernels
+from gradcore.health.chance import chance
+from gradcore.health.facts import Facts
 from gradcore.health.ledger import Layers, Ledger
+from gradcore.health.loss_curve import LossSign, classify
+from gradcore.health.measures import measures, trace_measures
 from gradcore.health.theory import gain_variance
 from gradcore.optimizers import SGD, Adam, Optimizer
 
@@ -24,6 +28,10 @@ Array = npt.NDArray[np.float64]
 
 # A deviation of so many standard deviations is not chance.
 SIGMAS = 4.0
+
+# Below this chance of training a symptom is a fault: of networks that train with every seed, hardly any has so low a
+# one (``docs/diagnosis.md``).
+DOUBT = 0.2
 
 _ACTIVATION_NAMES = {code: name for name, code in kernels.ACTIVATION_CODES.items()}
 
@@ -91,25 +99,23 @@ class Books:
 
 @dataclass(frozen=True)
 class Trace:
-    """The course of some real training steps: one loss and one gradient norm per step."""
+    """The course of some real training steps: one loss and one gradient norm per step.
+
+    Parameters
+    ----------
+    losses, norms : ndarray
+    steps_per_epoch : int
+    constant_loss : float
+        Of the best constant predictor on a batch of this size.
+    skipped : int
+        Steps not applied because their gradient was not finite.
+    """
 
     losses: Array
     norms: Array
     steps_per_epoch: int
-    skipped: int = 0  # steps not applied because their gradient was not finite
-
-    def windows(self) -> tuple[Array, Array] | None:
-        """Return means and standard errors of the loss over 8 windows.
-
-        None for fewer than 40 steps and where a loss is not finite.
-        """
-        if len(self.losses) < 40 or not np.isfinite(self.losses).all():
-            return None
-        parts = np.array_split(self.losses, 8)
-        means = np.array([part.mean() for part in parts])
-        # losses of one window also differ because the window learns; that widens the error, on the safe side
-        errors = np.array([part.std(ddof=1) / math.sqrt(len(part)) for part in parts])
-        return means, errors
+    constant_loss: float
+    skipped: int = 0
 
     def to_dict(self) -> dict[str, object]:
         """Return the trace as plain numbers and lists."""
@@ -127,31 +133,71 @@ class Evidence:
 
     Parameters
     ----------
-    books, healthy : Books
-        Of the network and of its healthy counterpart, on the same batch.
+    books : Books
+        Of the network on one batch.
     optimizer : Optimizer
     constant_loss : float
         Loss of the best constant predictor on this batch.
     weights : callable
-        Returns a parameter by its name; called only by rules that need it.
+        Returns a parameter by its name, or only the rows of its first units; called only by rules that need it.
     dead_units : callable
         From the index of an activation op: dead units over *all* the data, and units.
+    counterpart : callable or None
+        Returns the books of the healthy counterpart on the same batch; called only by rules that need them. None:
+        there is none to compare with.
+    facts : Facts
+        Of the data.
+    has_signal : callable
+        Tells whether the inputs say anything about the targets (`gradcore.health.facts.has_signal`).
+    batch_size : int
+        Rows of a real step.
     regression : bool
         Whether the targets are numbers, which can have a scale.
-    trace, healthy_trace : Trace or None
-        Of the same real steps on copies of both, where steps were asked for.
+    trace : Trace or None
+        Of real steps on a copy, where steps were asked for.
+    counterpart_trace : callable or None
+        Returns the trace of the same steps on the healthy counterpart.
+    after : Evidence or None
+        Of what these steps made of the network.
     """
 
     books: Books
-    healthy: Books
     optimizer: Optimizer
     constant_loss: float
-    weights: Callable[[str], npt.NDArray[np.floating]]
+    weights: Callable[..., npt.NDArray[np.floating]]
     dead_units: Callable[[int], tuple[int, int]]
+    counterpart: Callable[[], Books] | None = None
+    facts: Facts = Facts(1, 0.0, 0.0)
+    has_signal: Callable[[], bool | None] = lambda: None
+    batch_size: int = 32
     regression: bool = False
     trace: Trace | None = None
-    healthy_trace: Trace | None = None
+    counterpart_trace: Callable[[], Trace] | None = None
+    after: Evidence | None = None
     _dead: dict[int, tuple[int, int]] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def healthy(self) -> Books | None:
+        """The books of the healthy counterpart, where there is one."""
+        return None if self.counterpart is None else self.counterpart()
+
+    @cached_property
+    def healthy_trace(self) -> Trace | None:
+        """The trace of the healthy counterpart, where there is one."""
+        return None if self.counterpart_trace is None else self.counterpart_trace()
+
+    @cached_property
+    def measures(self) -> dict[str, float]:
+        """What the chance of training is read from."""
+        found = measures(self)
+        if self.trace is not None and self.after is not None:
+            found |= trace_measures(self.trace, self.after.measures)
+        return found
+
+    @cached_property
+    def chance(self) -> float:
+        """Chance that the network trains."""
+        return chance(self.measures)
 
     @property
     def learned(self) -> bool:
@@ -160,6 +206,26 @@ class Evidence:
         The bar is that of the word *trains*: 20 % of the way (here: to a loss of zero).
         """
         return self.books.ledger.loss <= 0.8 * self.constant_loss
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether symptoms are to be believed: the network has learned nothing yet and its chance of training is low."""
+        return not (self.after or self).learned and self.chance < DOUBT
+
+    @cached_property
+    def loss_sign(self) -> LossSign:
+        """What the losses of the real steps look like; "undecided" where there are none."""
+        if self.trace is None:
+            return LossSign("undecided", {})
+        trace = self.trace
+        return classify(trace.losses, constant_loss=trace.constant_loss, steps_per_epoch=trace.steps_per_epoch)
+
+    @property
+    def shrinks(self) -> bool:
+        """Whether signal or delta fall over the depth, by more than chance, to below a hundredth."""
+        allowed = max(2.0, SIGMAS * self.books.spread)
+        measures = self.measures
+        return min(measures["gain"], measures["signal"]) < -allowed
 
     @property
     def step_size(self) -> float:
@@ -194,10 +260,12 @@ class Evidence:
 
     @cached_property
     def dead_layer(self) -> int | None:
-        """The first activation op all of whose units are dead; what comes after it sees no examples any more."""
+        """The first activation op outside residual blocks all of whose units are dead; after it all examples are alike."""
         table, flat = self.books.ledger.plan.table, self.books.ledger.records["flat"]
         rows = self.books.ledger.rows
-        for op in np.flatnonzero(table["kind"] == kernels.OP_KINDS["activation"]):
+        kinds = table["kind"]
+        inside = np.cumsum(kinds == kernels.OP_KINDS["fork"]) - np.cumsum(kinds == kernels.OP_KINDS["join"])
+        for op in np.flatnonzero((kinds[:-1] == kernels.OP_KINDS["activation"]) & (inside[:-1] == 0)):
             # every element of the batch flat: only then can all units be dead on all the data
             if flat[op] >= rows * table["columns_out"][op]:
                 dead, units = self.dead_at(int(op))

@@ -6,6 +6,8 @@ from gradcore import kernels
 from gradcore.health.evidence import Evidence
 from gradcore.health.faults import Fault
 
+CERTAIN = True
+
 
 def rule(evidence: Evidence) -> Fault | None:
     """Fire when the loss asks for a change and the output activation turns it into exactly nothing.

@@ -2,31 +2,17 @@
 
 from __future__ import annotations
 
-from gradcore.health.evidence import SIGMAS, Evidence
+from gradcore.health.evidence import Evidence
 from gradcore.health.faults import Fault
 
 
 def rule(evidence: Evidence) -> Fault | None:
-    """Fire when the loss ends rising, above its start by more than noise, and above the constant predictor's.
+    """Fire when the real steps end above their start, above the middle and above the constant predictor.
 
-    The constant predictor is the natural zero of the scale: a network that does worse has learned something wrong.  A
-    bump at the start is not enough: the last window must still lie above the one in the middle.
+    The constant predictor is the natural zero of the scale: a network that does worse has learned something wrong.
+    What counts as above is told by `gradcore.health.loss_curve.classify`, which allows for the noise of batches.
     """
-    windows = evidence.trace.windows() if evidence.trace is not None else None
-    if windows is None:
+    sign = evidence.loss_sign
+    if sign != "diverging":
         return None
-    means, errors = windows
-    first, middle, last = means[0], means[len(means) // 2], means[-1]
-    noise = SIGMAS * (errors[0] ** 2 + errors[-1] ** 2) ** 0.5
-    if not (last > first + noise and last > evidence.constant_loss and last > middle):
-        return None
-    return Fault(
-        "loss_diverging",
-        "fatal",
-        evidence={
-            "first_loss": float(first),
-            "last_loss": float(last),
-            "noise": float(noise),
-            "constant_loss": evidence.constant_loss,
-        },
-    )
+    return Fault("loss_diverging", "fatal", evidence=dict(sign.evidence))

@@ -7,6 +7,8 @@ import numpy as np
 from gradcore.health.evidence import Evidence
 from gradcore.health.faults import Fault
 
+CERTAIN = True
+
 
 def rule(evidence: Evidence) -> Fault | None:
     """Fire when a real step was not finite: such a step cannot be applied, so no bound is needed."""

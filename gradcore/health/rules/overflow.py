@@ -9,6 +9,8 @@ import numpy as np
 from gradcore.health.evidence import Evidence
 from gradcore.health.faults import Fault
 
+CERTAIN = True
+
 
 def rule(evidence: Evidence) -> Fault | None:
     """Fire on the first infinity or NaN, in the order in which a step computes.

@@ -16,11 +16,10 @@ def rule(evidence: Evidence) -> Fault | None:
     """Fire when more than half of a bounded activation's elements are saturated.
 
     Saturated: abs(slope) below 1 % of the function's largest.  In a majority of elements the layer is then a step
-    function, whose slope says nothing about where to go (Glorot & Bengio 2010, section 3).  A network that has learned
-    may saturate as it likes: it has made up its mind.
+    function, whose slope says nothing about where to go (Glorot & Bengio 2010, section 3).
     """
     ledger = evidence.books.ledger
-    if evidence.learned or not evidence.books.finite:
+    if not evidence.books.finite:
         return None
     table, rows = ledger.plan.table, ledger.rows
     ops = [

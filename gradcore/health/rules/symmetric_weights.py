@@ -6,6 +6,8 @@ from gradcore import kernels
 from gradcore.health.evidence import Evidence
 from gradcore.health.faults import Fault
 
+CERTAIN = True
+
 
 def rule(evidence: Evidence) -> Fault | None:
     """Fire when all units of a hidden layer have the same incoming *and* the same outgoing weights.
@@ -21,8 +23,11 @@ def rule(evidence: Evidence) -> Fault | None:
     names = {slot.op: name for name, slot in ledger.plan.parameter_names.items() if slot.kind == "weight"}
     found = []
     for i in range(len(dense) - 1):
+        twins = evidence.weights(names[int(dense[i])], 2)
+        if len(twins) < 2 or not (twins[0] == twins[1]).all():
+            continue
         incoming = evidence.weights(names[int(dense[i])])
-        if len(incoming) > 1 and (incoming == incoming[:1]).all():
+        if (incoming == incoming[:1]).all():
             outgoing = evidence.weights(names[int(dense[i + 1])])
             if outgoing.shape[1] == len(incoming) and (outgoing == outgoing[:, :1]).all():
                 found.append(i)

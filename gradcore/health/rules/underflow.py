@@ -18,7 +18,7 @@ def rule(evidence: Evidence) -> Fault | None:
     """
     books = evidence.books
     ledger = books.ledger
-    if not books.finite or evidence.learned or evidence.dead_layer is not None:
+    if not books.finite or evidence.dead_layer is not None:
         return None
     records, table = ledger.records, ledger.plan.table
     if not records["d_output"]["norm"][len(table) - 1] > 0:
