@@ -10,8 +10,10 @@ import argparse
 import json
 import os
 import platform
+import shlex
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 import numpy as np
@@ -26,6 +28,7 @@ FINE, FAULT, USAGE, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 130, 141
 
 # The demonstration: a network that cannot learn, on the bundled digits.
 DEMONSTRATION = {"layers": "64x20", "activation": "sigmoid", "init": "normal(0.01)", "seeds": 3, "epochs": 12}
+PAGE = "gradcore-report.html"  # where its report goes
 ON_DATA = {"layers": "64x2", "activation": "relu", "init": "auto", "seeds": 1, "epochs": 0}
 
 
@@ -40,6 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code."""
     try:
         arguments = _parser().parse_args(argv)
+        arguments.line = shlex.join(["gradcore", *(sys.argv[1:] if argv is None else argv)])
         code: int = arguments.run(arguments)
         if sys.stdout is not None:
             sys.stdout.flush()
@@ -105,6 +109,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--seed", type=int, default=0, metavar="N", help="of initial weights, rows and their order  (0)")
     add("--ledger", action="store_true", help="show the books of every op as well")
+    add("--html", metavar="PATH", help=f"write the report as a page as well  (the demonstration: {PAGE})")
     add("--json", action="store_true", help="machine-readable, instead of the report")
     add("--fail-on", choices=("fault",), metavar="fault", help="exit with 1 when a fault is found")
     diagnose.set_defaults(run=_diagnose)
@@ -125,6 +130,8 @@ def _diagnose(arguments: argparse.Namespace) -> int:
     for name, value in (ON_DATA if arguments.data else DEMONSTRATION).items():
         if getattr(arguments, name) is None:
             setattr(arguments, name, value)
+    if arguments.html is not None and not Path(arguments.html).absolute().parent.is_dir():
+        raise ValueError(f"--html {arguments.html}: there is no such folder")
     net, data = _subject(arguments)
     diagnosis = diagnose(
         net, data.X, data.y, loss=arguments.loss, optimizer=arguments.optimizer, steps=arguments.steps,
@@ -133,20 +140,21 @@ def _diagnose(arguments: argparse.Namespace) -> int:
     proofs = None
     if arguments.epochs and not diagnosis.healthy:
         proofs = prove(diagnosis, data, seeds=arguments.seeds, epochs=arguments.epochs, seed=arguments.seed)
+    proof: Proof | None = None
     if arguments.json:
-        proof: Proof | None = None
         for grown in proofs or ():
             proof = grown
         _write(diagnosis.to_json(proof=proof))
     else:
-        _report(arguments, diagnosis, proofs)
+        proof = _report(arguments, diagnosis, proofs)
+    _page(arguments, diagnosis, proof)
     return FAULT if arguments.fail_on and not diagnosis.healthy else FINE
 
 
-def _report(arguments: argparse.Namespace, diagnosis: Diagnosis, proofs: Any) -> None:
+def _report(arguments: argparse.Namespace, diagnosis: Diagnosis, proofs: Any) -> Proof | None:
     from gradcore.diagnosis import report
 
-    style = _style(sys.stdout, "example" if arguments.data else "image")
+    style = _style(sys.stdout, _example(arguments))
     _write(style.finish(report.verdict(diagnosis, style)))
     proof: Proof | None = None
     for proof in proofs or ():
@@ -163,9 +171,37 @@ def _report(arguments: argparse.Namespace, diagnosis: Diagnosis, proofs: Any) ->
         _write(style.finish(["", *table] if table else []))
     if arguments.ledger:
         _write(style.finish(["", *str(diagnosis.ledger).split("\n")]))
-    elif not arguments.data and not diagnosis.healthy:
-        line = f"  {style.dim('details')}  --ledger     {style.dim('on yours')}  gradcore diagnose data.csv --target y"
-        _write(style.finish(["", line]))
+    return proof
+
+
+def _page(arguments: argparse.Namespace, diagnosis: Diagnosis, proof: Proof | None) -> None:
+    """Write the page where one is asked for, or to the demonstration's own place; say where it is, and what else."""
+    from gradcore.diagnosis.html import page
+
+    demonstration = arguments.data is None and not arguments.json and not diagnosis.healthy
+    path = arguments.html or (PAGE if demonstration else None)
+    if path is None:
+        return
+    where = path if os.path.dirname(path) else os.path.join(os.curdir, path)
+    try:
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(page(diagnosis, proof, command=arguments.line, example=_example(arguments)))
+    except OSError as error:
+        if arguments.html:
+            raise
+        where = f"none: {where} cannot be written ({error.strerror}); use --html PATH"
+    if arguments.json:
+        return
+    style = _style(sys.stdout, _example(arguments))
+    lines = ["", f"  {style.dim('report')}   {where}"]
+    if demonstration:
+        lines[1] += f"    {style.dim('details')}  --ledger"
+        lines.append(f"  {style.dim('on yours')} gradcore diagnose data.csv --target y")
+    _write(style.finish(lines))
+
+
+def _example(arguments: argparse.Namespace) -> str:
+    return "example" if arguments.data else "image"
 
 
 def _subject(arguments: argparse.Namespace) -> tuple[Network, Data]:

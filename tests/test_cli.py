@@ -9,9 +9,16 @@ import time
 
 import pytest
 
-from gradcore.cli import DEMONSTRATION, main, parse_sizes
+from gradcore.cli import DEMONSTRATION, PAGE, main, parse_sizes
 
 SICK = ["--layers", "16x30", "--activation", "sigmoid"]
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    """Where commands run: the demonstration leaves its report there."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
 
 
 @pytest.fixture
@@ -33,12 +40,17 @@ def shell(*arguments, **options):
     )
 
 
-def test_demonstration(capsys):
+def test_demonstration(capsys, folder):
     assert main(["diagnose", "--seeds", "1", "--epochs", "1"]) == 0
     text = capsys.readouterr().out
     assert text.startswith("✗ VANISHING GRADIENT: this network cannot learn (1 of 1 seed)")
     assert "proof   test accuracy" in text
-    assert "gradcore diagnose data.csv --target y" in text
+    assert text.endswith(
+        f"\n  report   ./{PAGE}    details  --ledger\n  on yours gradcore diagnose data.csv --target y\n"
+    )
+    page = (folder / PAGE).read_text(encoding="utf-8")
+    assert "one dot for each seed" in page
+    assert "<pre>gradcore diagnose --seeds 1 --epochs 1</pre>" in page
     assert max(map(len, text.split("\n"))) <= 80
     assert "\x1b" not in text
     assert DEMONSTRATION["layers"] == "64x20"
@@ -72,6 +84,29 @@ def test_json(table, capsys):
     content = json.loads(capsys.readouterr().out)
     assert content["healthy"] is False
     assert content["proof"]["control"]["trains"] is False
+
+
+def test_page(table, capsys, folder):
+    path = folder / "a page.html"
+    assert main(["diagnose", table, "--target", "kind", *SICK, "--html", str(path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["healthy"] is False
+    assert "This network cannot learn" in path.read_text(encoding="utf-8")
+    assert main(["diagnose", table, "--target", "kind", "--html", "healthy.html"]) == 0
+    assert capsys.readouterr().out.endswith("\n  report   ./healthy.html\n")
+    assert "a page.html&#39;" not in (folder / "healthy.html").read_text(encoding="utf-8")
+
+
+def test_no_page_but_where_it_is_asked_for(table, capsys, folder):
+    assert main(["diagnose", table, "--target", "kind"]) == 0
+    assert main(["diagnose", "--epochs", "0", "--seeds", "1", "--json"]) == 0
+    assert not list(folder.glob("*.html"))
+
+
+def test_a_folder_that_cannot_be_written(capsys, folder):
+    (folder / PAGE).mkdir()
+    assert main(["diagnose", "--epochs", "0", "--seeds", "1"]) == 0
+    assert f"none: ./{PAGE} cannot be written" in capsys.readouterr().out
+    assert main(["diagnose", "--epochs", "0", "--seeds", "1", "--html", PAGE]) == 2
 
 
 def test_ledger(capsys):
@@ -115,6 +150,7 @@ def test_info(capsys):
         (["diagnose", "--seeds", "0"], "seeds"),
         (["diagnose", "--steps", "many"], "steps"),
         (["diagnose", "--fail-on", "never"], "fault"),
+        (["diagnose", "--html", "nowhere/page.html"], "nowhere"),
     ],
 )
 def test_errors_are_one_line_on_stderr(arguments, message, table, capsys):

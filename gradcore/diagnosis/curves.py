@@ -93,13 +93,17 @@ def _predicted(diagnosis: Diagnosis) -> list[Curve]:
     layer to layer, not how large they are: the last layer's gradient is the measured one.
     """
     prediction, layers = diagnosis.prediction, diagnosis.books.layers
-    if prediction is None:
-        return []
     with np.errstate(divide="ignore", invalid="ignore"):
         shape = prediction.delta_log10 + np.log10(layers.input_scale / np.sqrt(layers.units))
         gradient = shape - shape[-1] + np.log10(layers.gradient[-1])
+    # what theory predicts below the smallest number of the dtype becomes zero
+    least = math.log10(float(np.finfo(diagnosis.ledger.dtype).smallest_subnormal))
     return [
-        Curve(what, "predicted", np.where(prediction.valid_layers, log10, np.nan))
+        Curve(
+            what,
+            "predicted",
+            np.where(prediction.valid_layers, np.where(log10 < least, -np.inf, log10), np.nan),
+        )
         for what, log10 in (("gradient", gradient), ("signal", prediction.signal_log10))
     ]
 

@@ -168,6 +168,7 @@ class Diagnosis:
             "schema": SCHEMA,
             "version": SCHEMA_VERSION,
             "healthy": self.healthy,
+            "chance": self.chance,
             "faults": [fault.to_dict() for fault in self.faults],
             "seeds": self.seeds,
             "loss": self.loss,
@@ -176,6 +177,7 @@ class Diagnosis:
             "what_if": self.what_if.to_dict(),
             "trace": self.trace.to_dict() if self.trace else None,
             "ledger": self.ledger.to_dict(),
+            "prediction": self.prediction.to_dict(),
             "milliseconds": self.milliseconds,
         }
 

@@ -64,10 +64,10 @@ def page(
         affected=bool(diagnosis.faults and affected(diagnosis.faults[0])),
         curves=Both(layer_curves(diagnosis), layer_curves(diagnosis, _NARROW, 320)),
         dots=dot_strip(proof) if proof is not None else None,
-        what_if=[_Row.of(outcome, diagnosis, proof) for outcome in diagnosis.what_if],
+        alternatives=_alternatives(diagnosis, proof),
         groups=_groups(diagnosis),
         heat=Both(heat_map(trace), heat_map(trace, _NARROW)) if trace and trace.ledgers else None,
-        loss=_loss(diagnosis, proof),
+        loss=_loss(diagnosis),
         ledger=list(_ledger(diagnosis.books)),
         aggregated=len(diagnosis.books.layers) > LAYERS,
         findings=[_Finding.of(fault, diagnosis, example) for fault in diagnosis.faults],
@@ -108,7 +108,7 @@ class Both(NamedTuple):
 
 def _shown(diagnosis: Diagnosis) -> list[tuple[str, str]]:
     """Return what and whose the curves are that have anything to show."""
-    return [(curve.what, curve.of) for curve in curves(diagnosis) if np.isfinite(curve.log10).any()]
+    return [(curve.what, curve.of) for curve in curves(diagnosis) if not np.isnan(curve.log10).all()]
 
 
 # -- the verdict -----------------------------------------------------------------------------------------------------
@@ -184,12 +184,22 @@ def _count(number: int, name: str) -> str:
 # -- alternatives ----------------------------------------------------------------------------------------------------
 
 
+def _alternatives(diagnosis: Diagnosis, proof: Proof | None) -> tuple[list[_Row], list[_Row]]:
+    """Return what is worth a look, that is trained or telling, and the rest; the most promising first."""
+    if diagnosis.healthy:
+        return [], []
+    table = diagnosis.what_if
+    rows = [_Row.of(outcome, diagnosis, proof) for outcome in table.ranked()]
+    telling = [row for row in rows if row.trial is not None or row.outcome in table.telling]
+    return telling, [row for row in rows if row not in telling]
+
+
 class _Row(NamedTuple):
     """One alternative: what one batch says, and what training said where it was trained."""
 
     outcome: Outcome
     trial: Trial | None
-    best: bool
+    mark: str
     gradient: str
     signal: str
     chance: str
@@ -199,12 +209,13 @@ class _Row(NamedTuple):
         trial = (
             next((t for t in proof.trials if t.change == outcome.change), None) if proof is not None else None
         )
-        # measured training outranks one batch
-        best = trial is proof.best and trial is not None if proof is not None else outcome is diagnosis.best
+        # measured training outranks one batch, and may prefer another change than the one advised before it
+        advised = outcome is diagnosis.best
+        best = trial is not None and trial is proof.best if proof is not None else advised
         return cls(
             outcome,
             trial,
-            best,
+            "best" if best else "advised" if advised else "",
             words.signed(outcome.gradient),
             words.signed(outcome.signal),
             percent(outcome.chance),
@@ -259,21 +270,15 @@ def _groups(diagnosis: Diagnosis) -> list[tuple[str, str, list[tuple[str, str, s
 # -- the loss --------------------------------------------------------------------------------------------------------
 
 
-def _loss(diagnosis: Diagnosis, proof: Proof | None) -> tuple[str, Both] | None:
-    """Return what the course of the loss is called, and its drawing."""
+def _loss(diagnosis: Diagnosis) -> tuple[str, Both] | None:
+    """Return what the course of the loss looks like, and its drawing."""
     trace = diagnosis.trace
     if trace is None or not len(trace.losses):
         return None
-    signs = [fault for fault in diagnosis.faults if fault.kind.startswith("loss_")]
-    first, last = float(trace.losses[0]), float(trace.losses[-1])
-    said = (
-        f"{_title(signs[0])}: {words.MEANING[signs[0].kind]}"
-        if signs
-        else f"No bad sign: from {words.short(first)} at the first of {len(trace.losses)} steps"
-        f" to {words.short(last)} at the last."
-    )
-    known = [fault.evidence["constant_loss"] for fault in signs if "constant_loss" in fault.evidence]
-    constant = known[0] if known else proof.constant_loss if proof is not None else None
+    first, last = (words.short(float(loss)) for loss in trace.losses[[0, -1]])
+    sign = _capital(words.LOSS_SIGNS[diagnosis.evidence.loss_sign])
+    said = f"{sign}. From {first} at the first of {len(trace.losses)} steps to {last} at the last."
+    constant = trace.constant_loss
     return said, Both(loss_curve(trace, constant), loss_curve(trace, constant, _NARROW, 220))
 
 
@@ -433,11 +438,15 @@ def reproduce(diagnosis: Diagnosis) -> str:
         sizes = _sizes([net.input_size, *(layer.units for layer in dense_layers(net.layers))])
         dtype = "" if net.dtype.name == "float32" else f', dtype="{net.dtype.name}"'
         build = f"net = gradcore.{call.replace('sizes', sizes, 1)[:-1]}{dtype}, seed={net.seed})"
-    steps = f", steps={len(diagnosis.trace.losses)}" if diagnosis.trace is not None else ""
-    seeds = f", seeds={diagnosis.seeds}" if diagnosis.seeds > 1 else ""
+    setting = diagnosis.setting
+    others = {
+        "steps": (setting.steps, 0), "batch_size": (setting.batch_size, 32), "seeds": (diagnosis.seeds, 1),
+        "seed": (setting.seed, 0),
+    }  # fmt: skip
+    rest = "".join(f", {name}={value}" for name, (value, usual) in others.items() if value != usual)
+    optimizer = f"gradcore.optimizers.{diagnosis.optimizer!r}"
     return (
-        f'{build}\nprint(gradcore.diagnose(net, X, y, loss="{diagnosis.loss}",'
-        f" optimizer=gradcore.optimizers.{diagnosis.optimizer!r}{steps}{seeds}))"
+        f'{build}\nprint(gradcore.diagnose(net, X, y, loss="{diagnosis.loss}", optimizer={optimizer}{rest}))'
     )
 
 

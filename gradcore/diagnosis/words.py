@@ -33,7 +33,7 @@ def healthy_figures(diagnosis: Diagnosis, example: str) -> list[str]:
     signal = ratio(layers.output_signal[-2 if len(layers) > 1 else -1], layers.input_signal[0])
     return [
         f"gradient end to end, log10: {signed(diagnosis.ledger.end_to_end_log10)};"
-        f" {example} signal, input to last layer: ×{signal}",
+        f" {example} signal, input to last layer ×{signal}",
         f"loss {diagnosis.ledger.loss:.3g} on one batch;"
         f" the best layer's usable gradient {diagnosis.books.usable.max():.1e}",
     ]
@@ -146,26 +146,40 @@ def _where_ratio(fault: Fault, diagnosis: Diagnosis, example: str) -> list[str]:
     ]
 
 
+def _where_ratio_small(fault: Fault, diagnosis: Diagnosis, example: str) -> list[str]:
+    e = fault.evidence
+    return [
+        f"{e['steps']} steps at lr={e['rate']:g} move the weights by {100 * e['weights_move']:.1g}% of their size"
+    ]
+
+
+def _where_invalid(fault: Fault, diagnosis: Diagnosis, example: str) -> list[str]:
+    e = fault.evidence
+    if e["same_rows"]:
+        return [f"all {e['rows']} {example}s are the same"]
+    return ["nothing in the inputs tells the targets apart: neither a line nor neighbours do"]
+
+
 def _where_loss_nan(fault: Fault, diagnosis: Diagnosis, example: str) -> list[str]:
     return [f"step {fault.evidence['first_step']}: loss or gradient is not a number"]
 
 
 def _where_loss_diverging(fault: Fault, diagnosis: Diagnosis, example: str) -> list[str]:
     e = fault.evidence
-    grows = f"the loss grows from {e['first_loss']:.3g} to {e['last_loss']:.3g}"
+    grows = f"the loss grows from {e['first']:.3g} to {e['last']:.3g}"
     return [f"{grows}; knowing nothing costs {e['constant_loss']:.3g}"]
 
 
 def _where_loss_oscillating(fault: Fault, diagnosis: Diagnosis, example: str) -> list[str]:
     e = fault.evidence
-    return [f"the loss climbs back by {e['largest_swing']:.3g}; batches explain {e['noise']:.3g}"]
+    return [f"the loss climbs back by {e['swing']:.3g}; batches explain {e['noise']:.3g}"]
 
 
 def _where_loss_stalled(fault: Fault, diagnosis: Diagnosis, example: str) -> list[str]:
     e = fault.evidence
     return [
-        f"after {e['steps']} steps the loss is {e['last_loss']:.3g}, large and unchanging;",
-        f"the healthy counterpart reaches {e['healthy_last_loss']:.3g} in the same steps",
+        f"after {e['steps']} steps the loss is {e['last']:.3g}, large and unchanging;",
+        f"knowing nothing costs {e['constant_loss']:.3g}",
     ]
 
 
@@ -179,6 +193,8 @@ _WHERE: dict[str, Callable[[Fault, Diagnosis, str], list[str]]] = {
     "symmetric_weights": _where_symmetric,
     "constant_output": _where_constant,
     "update_ratio_too_large": _where_ratio,
+    "update_ratio_too_small": _where_ratio_small,
+    "invalid_data": _where_invalid,
     "loss_nan": _where_loss_nan,
     "loss_diverging": _where_loss_diverging,
     "loss_oscillating": _where_loss_oscillating,
@@ -202,17 +218,17 @@ def why(fault: Fault, diagnosis: Diagnosis) -> list[str]:
         lines += _split_lines(fault, diagnosis)
     if fault.kind == "dead_units" and "narrow_layers" in fault.causes:
         lines.append(f"  the sum of 1/width is {fault.evidence['narrowness']:.1f}: some layer dies by chance")
-    table, best = diagnosis.what_if, diagnosis.what_if.best(fault)
-    cures = [o for o in table.cures(fault) if len(o.change.causes) == len(names)]
+    table, best = diagnosis.what_if, diagnosis.best
+    cures = [o for o in table.cures if len(o.change.causes) == len(names)]
     same = [o.name.removesuffix(" only") for o in cures if o.change.causes == fault.causes and o is not best]
     other = [o.name.removesuffix(" only") for o in cures if o.change.causes != fault.causes]
-    if fault.causes != table.causes(fault):
+    if fault.causes != table.causes:
         return lines
     if len(names) == 1 and same:
         lines.append(_fitting("would do as well: ", same))
     if len(names) == 1 and other:
         lines.append(_fitting("enough, too: ", other))
-    around = [outcome.name for outcome in table.around(fault)]
+    around = [outcome.name for outcome in table.around if len(outcome.change.made) == 1]
     if around and names:
         lines.append(f"{' or '.join(around)} would make up for {'it' if len(names) == 1 else 'them'}")
     if fault.kind == "vanishing_gradient" and fault.evidence["in_dead_zone"]:
@@ -315,17 +331,19 @@ def short(x: float) -> str:
     """Two digits in few characters: 5.2e-3, 0.31, 12."""
     if not math.isfinite(x):
         return "inf" if x > 0 else "nan"
-    if x == 0 or 0.01 <= abs(x) < 1000:
+    if x == 0 or 0.01 <= abs(x) < 99.5:
         return f"{x:.2g}"
+    if 1 < abs(x) < 1000:
+        return f"{x:.0f}"
     mantissa, _, exponent = f"{x:.1e}".partition("e")
     return f"{mantissa.removesuffix('.0')}e{int(exponent)}"
 
 
 def tiny(x: float) -> str:
-    """At most five characters: 0.31, 5e-3."""
-    return (
-        f"{x:.2g}" if 0.01 <= abs(x) < 1000 or x == 0 else f"{x:.0e}".replace("e-0", "e-").replace("e+0", "e")
-    )
+    """At most five characters: 0.31, 120, 5e-3."""
+    if x == 0 or 0.01 <= abs(x) < 99.5:
+        return f"{x:.2g}"
+    return f"{x:.0f}" if 1 < abs(x) < 1000 else f"{x:.0e}".replace("e-0", "e-").replace("e+0", "e")
 
 
 def factor(x: float) -> str:
@@ -387,6 +405,18 @@ def _fitting(head: str, items: Sequence[str]) -> str:
     """Join as many items as fit on a line."""
     text = head + ", ".join(items)
     return text if len(text) <= LINE else text[: LINE - 1].rsplit(", ", 1)[0] + ", …"
+
+
+# What a loss curve looks like, by its sign.
+LOSS_SIGNS = {
+    "nan": "no number any more",
+    "diverging": "diverging: it grows, training makes the network worse",
+    "oscillating": "oscillating: it keeps climbing back by more than its batches explain",
+    "stalled": "stalled: large and unchanging",
+    "converged": "converged: small and unchanging",
+    "falling": "falling",
+    "undecided": "undecided: too few steps, or too much noise between batches, to tell",
+}
 
 
 # -- for somebody who never heard of it --------------------------------------------------------------------------------

@@ -109,6 +109,8 @@ class Trace:
         Of the best constant predictor on a batch of this size.
     skipped : int
         Steps not applied because their gradient was not finite.
+    ledgers : tuple of (int, ndarray, ndarray)
+        Of some of the steps: its number, and delta and weight gradient by layer, as in `Layers`.
     """
 
     losses: Array
@@ -116,6 +118,7 @@ class Trace:
     steps_per_epoch: int
     constant_loss: float
     skipped: int = 0
+    ledgers: tuple[tuple[int, Array, Array], ...] = ()
 
     def to_dict(self) -> dict[str, object]:
         """Return the trace as plain numbers and lists."""

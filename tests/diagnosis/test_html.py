@@ -3,41 +3,35 @@
 import math
 import re
 from dataclasses import replace
-from functools import cache
 from types import SimpleNamespace
 
 import html5lib
 import numpy as np
 import pytest
 
+import gradcore
 from gradcore import Dense, Network, mlp
 from gradcore.datasets import load_digits
 from gradcore.diagnosis import words
-from gradcore.diagnosis.diagnose import Diagnosis, diagnose
+from gradcore.diagnosis.diagnose import diagnose
+from gradcore.diagnosis.drawing.course import heat_map
 from gradcore.diagnosis.html import fragment, page, percent, reproduce
 from gradcore.diagnosis.proof import Data, prove
-from gradcore.diagnosis.what_if import Outcome
 from gradcore.health.evidence import Trace
 from gradcore.health.faults import KINDS
-from gradcore.health.theory.prediction import predict
+from gradcore.health.loss_curve import SIGNS
 
 DIGITS = load_digits()
 X, Y = DIGITS.X_train[:300], DIGITS.y_train[:300]
 NASTY = "<script>alert('“ärger”')</script> & 桁"
 
 
-_predicted = cache(predict)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def standins():
-    patch = pytest.MonkeyPatch()
-    patch.setattr(Diagnosis, "prediction", property(lambda d: _predicted(d.network)), raising=False)
-    patch.setattr(Diagnosis, "chance", 0.03, raising=False)
-    patch.setattr(Outcome, "chance", property(lambda o: 0.97 if o.trains else 0.04), raising=False)
-    patch.setattr(Trace, "ledgers", (), raising=False)
-    yield
-    patch.undo()
+def altered(diagnosis, **attributes):
+    """A copy with other results of what is found out late, or of the evidence."""
+    late = {name: attributes.pop(name) for name in ("faults", "prediction") if name in attributes}
+    other = replace(diagnosis, evidence=replace(diagnosis.evidence, **attributes))
+    vars(other).update(late)
+    return other
 
 
 def deep(depth, width=64, activation="relu", **arguments):
@@ -50,11 +44,11 @@ CASES = {
     "overflow": (lambda: deep(9, activation="exponential"), {}),
     "dead": (lambda: Network([Dense(8, bias_init="constant(-99)"), "relu", Dense(10)], input_size=64, seed=0), {}),
     "residual and norm": (lambda: deep(6, norm="batch", residual=True, init="normal(1e-4)"), {}),
-    "wild rate": (lambda: deep(2), {"optimizer": "sgd(1e4)", "steps": 60}),
-    "stalled": (lambda: deep(20, activation="sigmoid", init="normal(0.01)"), {"steps": 300}),
-    "200 layers": (lambda: deep(200, 8, "sigmoid"), {}),
+    "wild rate": (lambda: deep(2), {"optimizer": "sgd(1e4)", "steps": 5}),
+    "stalled": (lambda: deep(10, 16, "sigmoid", init="normal(0.01)"), {"steps": 80}),
+    "200 layers": (lambda: deep(200, 4, "sigmoid"), {}),
     "healthy": (lambda: deep(2), {}),
-    "healthy with steps": (lambda: deep(2), {"steps": 50}),
+    "healthy with steps": (lambda: deep(2), {"steps": 300}),
     "one layer": (lambda: Network([Dense(10)], input_size=64, seed=0), {}),
 }  # fmt: skip
 
@@ -62,6 +56,13 @@ CASES = {
 @pytest.fixture(scope="module")
 def diagnoses():
     return {name: diagnose(make(), X, Y, **arguments) for name, (make, arguments) in CASES.items()}
+
+
+@pytest.fixture(scope="module")
+def pages(diagnoses):
+    """The page of every case and its tree."""
+    written = {name: page(diagnosis) for name, diagnosis in diagnoses.items()}
+    return {name: (text, parsed(text)) for name, text in written.items()}
 
 
 @pytest.fixture(scope="module")
@@ -84,9 +85,8 @@ def texts(tree, path):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_every_page_is_valid_and_stands_alone(diagnoses, name):
-    text = page(diagnoses[name])
-    tree = parsed(text)
+def test_every_page_is_valid_and_stands_alone(pages, diagnoses, name):
+    text, tree = pages[name]
     parsed(f"<!DOCTYPE html><title>notebook</title>{fragment(diagnoses[name])}")
     assert len(text.encode()) < 300_000
     assert "\r" not in text
@@ -99,8 +99,8 @@ def test_every_page_is_valid_and_stands_alone(diagnoses, name):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_every_page_can_be_heard(diagnoses, name):
-    tree = parsed(page(diagnoses[name]))
+def test_every_page_can_be_heard(pages, name):
+    _, tree = pages[name]
     assert tree.get("lang") == "en"
     assert len(tree.findall(".//h1")) == 1
     assert all(node.get("scope") in ("row", "col") for node in tree.iter("th"))
@@ -113,8 +113,8 @@ def test_every_page_can_be_heard(diagnoses, name):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_coordinates_are_numbers_inside_the_drawing(diagnoses, name):
-    tree = parsed(page(diagnoses[name]))
+def test_coordinates_are_numbers_inside_the_drawing(pages, name):
+    _, tree = pages[name]
     for drawing in (node for node in tree.iter() if str(node.tag).endswith("svg")):
         _, _, width, height = map(float, drawing.get("viewBox", drawing.get("viewbox")).split())
         for node in drawing.iter():
@@ -132,33 +132,38 @@ def test_first_screen(sick, proof):
     lead = texts(tree, ".//p[@class='lead']")[0]
     assert lead.startswith("Layers 1–17 receive no usable update; from layer 4 on all images look the same. ")
     assert lead.endswith(words.MEANING["vanishing_gradient"])
-    assert texts(tree, ".//pre/del") == ['- mlp(sizes, activation="sigmoid", init="normal(0.01)")']
-    assert texts(tree, ".//pre/ins") == ['+ mlp(sizes, activation="tanh", init="glorot_normal")']
+    diff = [*texts(tree, ".//pre/del"), *texts(tree, ".//pre/ins")]
+    assert diff == [" ".join(line.split()) for line in words.change_lines(sick, sick.best.change)]
     drawing = "\n".join(texts(tree, ".//*[@class='wide']"))
-    for words_ in ("initial weights ×0.08 per layer: −2", "sigmoid slope ×0.25 per layer: −12.0 decades"):
-        assert words_ in drawing
-    for words_ in (
+    for said in ("initial weights ×0.08 per layer: −2", "sigmoid slope ×0.25 per layer: −12.0 decades"):
+        assert said in drawing
+    for said in (
         "below Adam’s eps 1e-8",
         "float32 underflow",
         "signal lost from here on",
         "gradient, predicted",
     ):
-        assert words_ in drawing
-    dots = [node for node in tree.iter() if node.get("class") in ("dot now", "dot changed")]
-    assert len(dots) == 4
+        assert said in drawing
+    dots = [node.get("class") for node in tree.iter() if node.get("class") in ("dot now", "dot changed")]
+    assert dots == ["dot now", "dot now", "dot changed", "dot changed"]
 
 
-def test_trained_alternatives_show_what_training_said(sick, proof):
+def test_alternatives_show_what_training_said(sick, proof):
     tree = parsed(page(sick, proof))
     rows = {
         row[0]: row
         for row in ([*texts(node, "th"), *texts(node, "td")] for node in tree.iterfind(".//tbody/tr"))
     }
-    best = proof.best
-    assert rows[best.name][1] == "yes ← best"
-    assert rows[best.name][2] == words.scores(best.scores)
-    assert rows["tanh only"][2] == ""
-    assert rows["tanh only"][3] == "4 %"
+    assert rows.keys() >= {outcome.name for outcome in sick.what_if}
+    for trial in proof.trials:
+        mark = " ← best" if trial is proof.best else " ← advised" if trial is proof.changed else ""
+        assert rows[trial.name][1] == ("yes" if trial.trains else "no") + mark
+        assert rows[trial.name][2] == words.scores(trial.scores)
+    trained = {trial.name for trial in proof.trials}
+    for outcome in sick.what_if:
+        assert rows[outcome.name][3] == percent(outcome.chance)
+        if outcome.name not in trained:
+            assert rows[outcome.name][1:3] == ["yes" if outcome.trains else "no", ""]
 
 
 def test_curves_are_the_books(sick):
@@ -173,6 +178,12 @@ def test_curves_are_the_books(sick):
     np.testing.assert_allclose(found["gradient, predicted"], found["gradient, now"], atol=0.6)
 
 
+def test_a_gradient_of_zero_is_drawn_and_named(pages):
+    text, _ = pages["dead"]
+    assert ">gradient, now: zero<" in text
+    assert "</svg> gradient now</span>" in text
+
+
 def test_names_cannot_break_out(sick):
     fault = replace(
         sick.faults[0],
@@ -180,7 +191,7 @@ def test_names_cannot_break_out(sick):
         evidence={**sick.faults[0].evidence, "classes": [NASTY], "column": NASTY},
     )
     text = page(
-        replace(sick, faults=(fault, *sick.faults[1:])),
+        altered(sick, faults=(fault, *sick.faults[1:])),
         command=f"gradcore diagnose {NASTY}.csv",
         example=NASTY,
     )
@@ -206,52 +217,61 @@ def test_names_cannot_break_out(sick):
     ],
 )
 def test_any_course_of_the_loss(diagnoses, losses):
-    trace = Trace(np.array(losses), np.array(losses), steps_per_epoch=1)
-    parsed(page(replace(diagnoses["healthy"], trace=trace)))
+    trace = Trace(np.array(losses), np.array(losses), steps_per_epoch=1, constant_loss=2.3)
+    parsed(page(altered(diagnoses["healthy"], trace=trace)))
+
+
+def test_the_course_of_the_loss_is_said(pages):
+    assert "Stalled: large and unchanging." in pages["stalled"][0]
+    assert words.LOSS_SIGNS.keys() == set(SIGNS)
 
 
 @pytest.mark.parametrize("worst", [1.0, 0.0, math.inf, math.nan])
-def test_heat_map(diagnoses, worst):
+def test_heat_map(worst):
     rng = np.random.default_rng(0)
     ledgers = [(step, rng.random(150), 10 ** -rng.random(150)) for step in range(500)]
     ledgers[7][2][:] = worst
-    trace = SimpleNamespace(losses=np.ones(500), ledgers=ledgers)
-    text = page(replace(diagnoses["healthy"], trace=trace))
-    assert len(text) < 300_000
-    assert "The gradient while it trains" in texts(parsed(text), ".//h2")
+    tree = html5lib.parseFragment(heat_map(SimpleNamespace(ledgers=ledgers)), namespaceHTMLElements=False)
+    text = html5lib.serialize(tree)
+    assert len(text) < 80_000
+    classes = {node.get("class") for node in tree.iter()}
+    assert {"h0", "h8"} <= classes
+    assert ("broken" in classes) == (not math.isfinite(worst))
+    assert "Weight gradient of 150 layers at 500 steps" in text
 
 
-def test_many_layers_are_aggregated(diagnoses):
-    tree = parsed(page(diagnoses["200 layers"]))
+def test_many_layers_are_aggregated(pages):
+    text, tree = pages["200 layers"]
     rows = tree.findall(".//table[@class='ledger']/tbody/tr")
     assert len(rows) == 100
     assert texts(rows[0], "th") == ["layers 1–3"]
-    assert len(page(diagnoses["200 layers"])) < 2 * len(page(diagnoses["vanishing"]))
+    assert len(text) < 2 * len(pages["vanishing"][0])
 
 
-def test_ten_thousand_layers(diagnoses, monkeypatch):
+def test_ten_thousand_layers(diagnoses):
     diagnosis = diagnoses["healthy"]
     few = diagnosis.books.layers
     many = replace(few, **{name: np.resize(values, 10_000) for name, values in vars(few).items()})
     books = SimpleNamespace(ledger=diagnosis.ledger, layers=many, usable=diagnosis.books.usable, finite=True)
-    monkeypatch.setattr(Diagnosis, "prediction", None)
-    text = page(replace(diagnosis, books=books))
+    flat = np.zeros(10_000)
+    prediction = SimpleNamespace(delta_log10=flat, signal_log10=flat, valid_layers=flat == 0)
+    many_layers = altered(diagnosis, books=books, prediction=prediction)
+    vars(many_layers.evidence)["chance"] = diagnosis.chance
+    text = page(many_layers)
     assert len(text) < 100_000
     parsed(text)
 
 
-def test_a_healthy_page_is_short(diagnoses):
-    text = page(diagnoses["healthy"])
-    tree = parsed(text)
+def test_a_healthy_page_is_short(pages):
+    text, tree = pages["healthy"]
     assert texts(tree, ".//h1") == ["Nothing keeps this network from learning 1 of 1 seed"]
     assert texts(tree, ".//section/h2") == ["Where the gradient goes", "Reproduce"]
     assert not tree.findall(".//script")
     assert len(text) < 25_000
 
 
-def test_evidence_says_why_the_bound_is_what_it_is(sick):
-    tree = parsed(page(sick))
-    article = texts(tree, ".//article")[0]
+def test_evidence_says_why_the_bound_is_what_it_is(pages):
+    article = texts(pages["vanishing"][1], ".//article")[0]
     assert re.search(r"starved layers\s*1–17", article)
     assert "Kingma & Ba 2015" in article
     assert "``" not in article
@@ -264,9 +284,9 @@ def test_every_kind_is_explained():
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("colour", ["ink", "soft", "now", "changed"])
 @pytest.mark.parametrize("ground", ["paper", "card"])
-def test_contrast(diagnoses, scheme, colour, ground):
+def test_contrast(pages, scheme, colour, ground):
     # WCAG 2.2, 1.4.3: at least 4.5 to 1 for text
-    blocks = re.findall(r":root \{(.*?)\}", page(diagnoses["healthy"]), re.DOTALL)
+    blocks = re.findall(r":root \{(.*?)\}", pages["healthy"][0], re.DOTALL)
     colours = dict(re.findall(r"--(\w+): (#\w{6})", blocks[scheme == "dark"]))
     lighter, darker = sorted((_luminance(colours[colour]), _luminance(colours[ground])), reverse=True)
     assert (lighter + 0.05) / (darker + 0.05) >= 4.5
@@ -289,9 +309,18 @@ def test_percent_is_never_certain():
     ]
 
 
-def test_the_line_that_reproduces_it(sick):
-    import gradcore
+@pytest.mark.parametrize(
+    "arguments", [{}, {"steps": 5, "batch_size": 16, "seed": 3, "optimizer": "sgd(0.1)"}]
+)
+def test_the_lines_that_reproduce_it(arguments):
+    first = diagnose(mlp([64, 32, 32, 32, 10], activation="tanh", dtype="float64", seed=4), X, Y, **arguments)
+    assert "[64, *3 * [32], 10]" in reproduce(first)
+    names = {"gradcore": gradcore, "X": X, "y": Y, "print": lambda again: names.update(again=again)}
+    exec(reproduce(first), names)
+    assert str(names["again"]) == str(first)
+    assert names["again"].ledger.loss == first.ledger.loss
+    assert names["again"].setting.batch_size == first.setting.batch_size
 
-    names = {"gradcore": gradcore, "X": X, "Y": Y, "y": Y, "print": lambda again: names.update(again=again)}
-    exec(reproduce(sick), names)
-    assert str(names["again"]) == str(sick)
+
+def test_a_network_without_a_short_call_is_described(diagnoses):
+    assert reproduce(diagnoses["one layer"]).startswith("net = ...  # Network(64 → 10")

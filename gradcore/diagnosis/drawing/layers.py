@@ -138,8 +138,8 @@ def _ends(diagnosis: Diagnosis, signal: Curve, points: Sequence[Point], room: Ro
     x, y = points[missing[0] - 1]
     yield tag("path", d=f"M{x - 4:.1f} {y - 4:.1f}l8 8m-8 0l8 -8", class_="mark now")
     words = f"{signal.what} lost from here on" if diagnosis.books.finite else "no numbers from here on"
-    places = [(x + 8, y - 5), (x + 8, y + 8), (x - 4, y + 10), (x + 8, y - 20)]
-    yield from room.write([words], places, "label now", near=24)[1]
+    places = [(x + dx, y + dy) for dy in (-5, 8, -20, 24, -36, 40, 56) for dx in (8, -4, 40, -100)]
+    yield from room.write([words], places, "label now", near=6)[1]
 
 
 def _causes(diagnosis: Diagnosis, points: Sequence[Point], room: Room, *, brief: bool) -> Iterator[Markup]:
@@ -179,13 +179,14 @@ def _name(curve: Curve, points: Sequence[Point], room: Room) -> list[Markup]:
     good = [point for point in points if math.isfinite(point[1])]
     if not good:
         return []
-    width, _ = extent([curve.name])
+    name = f"{curve.name}: zero" if np.isneginf(curve.log10).all() else curve.name
+    width, _ = extent([name])
     # from the right: there most curves are apart from what is written about causes
     along = [good[int(share * (len(good) - 1))] for share in (0.8, 0.65, 0.9, 0.5, 0.35, 0.2, 0.05)]
     places = [
         (x + dx, y + dy) for x, y in along for dx in (-width / 2, -width - 6, 6) for dy in (-LINE - 5, 5)
     ]
-    return room.write([curve.name], places, f"label {curve.of}", near=9)[1]
+    return room.write([name], places, f"label {curve.of}", near=9)[1]
 
 
 def _underlined(names: Sequence[int], x: Scale, height: int) -> Iterator[Markup]:

@@ -49,5 +49,5 @@ def decade_bar(decades: float, largest: float, of: str, width: int = 220) -> Mar
         tag("rect", x=left, y=2, width=max(right - left, 1.5), height=10, rx=2, class_=f"bar {of}"),
         tag("path", d=f"M{x(0.0):.1f} 0V14", class_="axis"),
     ]
-    attributes = {"viewBox": f"0 0 {width} 14", "aria_hidden": "true", "class_": "chart bars"}
+    attributes = {"viewBox": f"0 0 {width} 14", "aria_hidden": "true", "class_": "gradcore-chart bars"}
     return tag("svg", Markup().join(parts), **attributes)

@@ -78,7 +78,7 @@ def document(width: int, height: int, parts: Iterable[Markup], label: str, class
     title = tag("title", label)
     return tag(
         "svg", title + Markup().join(parts), viewBox=f"0 0 {width} {height}", role="img",
-        aria_label=label, class_=f"chart {class_}".rstrip(),
+        aria_label=label, class_=f"gradcore-chart {class_}".rstrip(),
     )  # fmt: skip
 
 
