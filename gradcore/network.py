@@ -401,11 +401,16 @@ class Network:
             Visit the rows in another order every epoch; that order comes from (seed, epoch).
         callbacks : sequence of Callback
         probe : Probe, optional
-            Keep ledgers in ``history.ledgers``.
+            Keep the ledger of every so many steps: in ``history.ledgers``, for callbacks with an ``on_probe`` hook,
+            and under the eyes of the diagnosis' rules.
         on_fault : {"warn", "ignore", "stop", "raise"} or callable
-            A step whose gradient is not finite is never applied. Then: warn once (naming step, op and pass) and go
-            on; go on silently; end the training; raise `FaultError`; or call ``on_fault(fault)``, which ends the
-            training by returning "stop". ``"warn"`` also ends it after an epoch in which no step could be applied.
+            A fault is a step whose loss, gradient or update is not finite, which is never applied, so that the network
+            holds the last good weights (`NonFinite`: step, pass, op, element, operands), or, with ``probe=``, what a
+            rule finds in a ledger (`Fault`). Then: warn once for each kind and go on; go on silently, without looking
+            at ledgers; end the training; raise `FaultError`; or call ``on_fault(fault)``, which ends the training by
+            returning "stop". ``"warn"`` looks at ledgers now and then, in 3 % of the time, the others at every one
+            before the next step (some milliseconds; a light ledger shows only what is certain). It also ends the
+            training after an epoch in which no step could be applied.
         progress : bool or "auto"
             A progress bar on stderr; "auto": on a terminal, once half a second has passed.
         threads : int or "auto"

@@ -101,9 +101,10 @@ class Ring(Sequence[Ledger]):
         if records is not None:
             self.records[slot] = records
 
-    def since(self, seen: int) -> list[Ledger]:
-        """Return those of the steps after the first `seen` that are still here."""
-        return self[max(0, len(self) - (self._booked - seen // self.probe.every)) :]
+    def since(self, seen: int, *, newest: bool = False) -> list[Ledger]:
+        """Return those of the steps after the first `seen` that are still here, or only the last of them."""
+        new = min(len(self), self._booked - seen // self.probe.every)
+        return self[len(self) - (min(new, 1) if newest else new) :]
 
     def last(self, count: int) -> tuple[Ledger, ...]:
         """Return the last ledgers, at most `count`, as they are now."""

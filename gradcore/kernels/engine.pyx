@@ -719,7 +719,7 @@ cdef void fold_gradient(Program* p, index i) noexcept nogil:
     cdef index rows = op.columns_in if op.kind == DENSE else 1, panel
     for panel in range(panels_of(op.columns_out)):
         parts[panel] = fold_panel(<const real*>p.gradients + op.weight + panel * rows * TILE, rows,
-                                  used_columns(op.columns_out, panel), False, True)
+                                  used_columns(op.columns_out, panel), False, False)
     p.records[i].weight_gradient = fold_finish(parts, panels_of(op.columns_out), rows, op.columns_out, False)
     if op.bias >= 0:
         p.records[i].bias_gradient = safe_norm(<const real*>p.gradients + op.bias, panels_of(op.columns_out) * TILE)

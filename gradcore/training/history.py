@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from gradcore.health.loss_curve import LossCurve, LossSign, classify
 
 if TYPE_CHECKING:
+    from gradcore.health.faults import Fault
     from gradcore.health.ledger import Ledger
     from gradcore.training.faults import NonFinite
 
@@ -27,9 +28,10 @@ class History:
         applied because their gradient was not finite).
     epochs : list of int
         The completed epochs, from 0.
-    faults : list of NonFinite
+    faults : list of NonFinite and Fault
         The first non-finite steps, located; at most ten. None of them was applied: the network holds the last good
-        weights, those after ``steps`` applied steps.
+        weights, those after ``steps`` applied steps. With ``probe=`` also what the rules found in the ledgers, the
+        first of each kind, its step in the ``evidence``.
     ledgers : sequence of Ledger
         Those asked for by ``probe=``; the last ones, as many as fit into 64 MB, made when they are read.
     curve : LossCurve
@@ -55,7 +57,7 @@ class History:
     seed: int
     history: dict[str, list[float]] = field(default_factory=dict)
     epochs: list[int] = field(default_factory=list)
-    faults: list[NonFinite] = field(default_factory=list)
+    faults: list[NonFinite | Fault] = field(default_factory=list)
     ledgers: Sequence[Ledger] = ()
     curve: LossCurve = field(default_factory=LossCurve)
     constant_loss: float = math.nan

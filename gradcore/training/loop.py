@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,13 +30,19 @@ from gradcore.training.locate import locate_nonfinite
 from gradcore.training.progress import ProgressBar
 from gradcore.training.settings import StepSettings, check_on_fault, step_settings
 from gradcore.training.targets import Targets, encode
+from gradcore.training.watch import check_ledger
 
 if TYPE_CHECKING:
+    from gradcore.health.facts import Facts
+    from gradcore.health.faults import Fault
+    from gradcore.health.ledger import Ledger
     from gradcore.network import Network
 
 STRETCH = 0.04  # seconds of compiled steps between two visits to Python
 LOCATED_FAULTS = 10  # each costs several steps; a training that goes wrong tends to go wrong at every step
 LAST_LEDGERS = 8  # that a fault keeps
+CHECKING = 0.03  # share of the time that looking at ledgers may take where a warning is all that comes of it
+FACTS_ROWS = 128  # that tell what is known of the data
 
 
 def fit(
@@ -137,6 +146,14 @@ def _validation(net: Network, data: Any, trained: Targets) -> tuple[Array, Targe
     return X, targets
 
 
+def _users_level() -> int:
+    """Stack level, as `warnings.warn` counts it, of the line outside of gradcore that the caller was called from."""
+    package, frame, level = str(Path(__file__).parents[1]), sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(package):
+        frame, level = frame.f_back, level + 1
+    return level
+
+
 class _Run:
     """One training run."""
 
@@ -163,6 +180,7 @@ class _Run:
         self.executor = net.executor(
             batches.largest, loss=targets.loss, optimizer=settings.optimizer, threads=threads
         )
+        self.X = X
         self.executor.bind(X, targets.values)
         self.version = net._version
         self.mode = kernels.MODES["batch_statistics"] | kernels.MODES["drop"]
@@ -181,7 +199,11 @@ class _Run:
         self.pace = 1  # steps of the next stretch
         self.ended = False
         self.skipped_in_epoch = 0
+        self.located = 0
+        self.skipped: set[int] = set()  # numbers of probed steps that were not applied
+        self.next_check = 0.0  # time
         self.warned: set[str] = set()
+        self.watches = settings.probe is not None and on_fault != "ignore"
 
     def _names(self) -> list[str]:
         names = ["loss", "gradient_norm", "gradient_norm_max", "skipped_steps"]
@@ -205,6 +227,8 @@ class _Run:
                 if self.ended or net.stop_training:
                     self.history.stopped = self.history.stopped or "a callback asked for it"
                     break
+            if self.watches and self.on_fault == "warn":
+                self._check_newest()
         except BaseException as error:
             if not begun:
                 net.history, net.loss, net.classes_ = before
@@ -260,7 +284,9 @@ class _Run:
         probe, steps, mode = self.settings.probe, self.pace, self.mode | kernels.MODES["update"]
         if probe is not None:
             mode |= kernels.MODES[probe.level]
-            if self.probe_hooks:  # they are called right after the step
+            if self.probe_hooks or (
+                self.watches and self.on_fault != "warn"
+            ):  # who acts, acts right after the step
                 steps = min(steps, probe.every - self.seen % probe.every)
         if self.batch_hooks:
             steps = 1
@@ -305,19 +331,22 @@ class _Run:
     def _fault(self, rows: NDArray[np.int64], epoch: int) -> None:
         """Book a step that was not applied, and do what `on_fault` says."""
         self.skipped_in_epoch += 1
-        if len(self.history.faults) >= LOCATED_FAULTS and self.on_fault in ("warn", "ignore"):
+        if self.ring is not None and self.seen % self.ring.probe.every == 0:
+            self.skipped.add(self.seen)
+        self.located += 1
+        if self.located > LOCATED_FAULTS and self.on_fault in ("warn", "ignore"):
             return
         fault = locate_nonfinite(
             self.executor, self.net, rows, mode=self.mode, seed=self.settings.seed, step=self.history.steps + 1,
             loss=self.targets.loss, targets=self.targets.values, hyper=self.settings.hyper,
             report_as=(self.seen, epoch), ledgers=() if self.ring is None else self.ring.last(LAST_LEDGERS),
         )  # fmt: skip
-        if len(self.history.faults) < LOCATED_FAULTS:
+        if self.located <= LOCATED_FAULTS:
             self.history.faults.append(fault)
         kept = f"it was not applied, the network keeps the weights after {fault.good_step} applied steps"
         self._act(fault, "non-finite value", f"non-finite step: {kept}. {fault}", fault.step)
 
-    def _act(self, fault: NonFinite, kind: str, message: str, step: int) -> None:
+    def _act(self, fault: NonFinite | Fault, kind: str, message: str, step: int) -> None:
         """Do what `on_fault` says; a kind of fault is warned of once."""
         decision = self.on_fault(fault) if callable(self.on_fault) else self.on_fault
         if decision == "raise":
@@ -326,15 +355,62 @@ class _Run:
             self.ended, self.history.stopped = True, f"{kind} at step {step}"
         elif self.on_fault == "warn" and kind not in self.warned:
             self.warned.add(kind)
-            warnings.warn(f"{message}; training goes on", GradcoreWarning, stacklevel=8)
+            warnings.warn(f"{message}; training goes on", GradcoreWarning, stacklevel=_users_level())
 
     def _probed(self, seen: int) -> None:
-        """Show the ledgers of the steps after the first `seen` to those who asked for them."""
-        if self.ring is None or not self.probe_hooks:
+        """Show the ledgers of the steps after the first `seen` to the callbacks and to the rules."""
+        if self.ring is None:
             return
-        for ledger in self.ring.since(seen):
+        acts = self.watches and self.on_fault != "warn"
+        for ledger in self.ring.since(seen) if self.probe_hooks or acts else ():
             for callback in self.probe_hooks:
                 callback.on_probe(int(ledger.step or 0), ledger)
+            if acts:
+                self._check(ledger)
+        if self.watches and not acts and time.perf_counter() > self.next_check:
+            self._check_newest()
+
+    def _check_newest(self) -> None:
+        """Look at the last ledger only: a sickness stays, and a warning can wait."""
+        start = time.perf_counter()
+        if self.ring:
+            self._check(self.ring[-1])
+        now = time.perf_counter()
+        self.next_check = now + max(STRETCH, (now - start) / CHECKING)
+
+    def _check(self, ledger: Ledger) -> None:
+        step = int(ledger.step or 0)
+        if step in self.skipped:  # it has been told of
+            return
+        faults = check_ledger(
+            ledger, self.net, optimizer=self.settings.optimizer, constant_loss=self._constant_loss(ledger.rows),
+            X=self.X, batch_size=self.batches.size, regression=not self.targets.loss.classification,
+            losses=self.history.curve.values, facts=self._facts,
+        )  # fmt: skip
+        for fault in faults:
+            self._book(fault, step)
+
+    def _book(self, fault: Fault, step: int) -> None:
+        """Keep the first fault of each kind, and do what `on_fault` says."""
+        fault = replace(fault, evidence={**fault.evidence, "step": step})
+        if fault.kind not in {getattr(known, "kind", None) for known in self.history.faults}:
+            self.history.faults.append(fault)
+        where = f" in {', '.join(fault.ops[:3])}{' …' * (len(fault.ops) > 3)}" if fault.ops else ""
+        self._act(fault, fault.kind, f"{fault.title} at step {step}{where}; gradcore.diagnose says why", step)
+
+    def _constant_loss(self, rows: int) -> float:
+        # a sum grows with the rows
+        whole = self.targets.loss.reduction == "sum"
+        per_row = self.targets.loss.name == "cross_entropy"
+        terms = rows * (1 if per_row else self.net.output_size)
+        return self.history.constant_loss * (terms if whole else 1)
+
+    @cached_property
+    def _facts(self) -> Facts:
+        from gradcore.health.facts import facts
+
+        some = self.rows[:: max(1, len(self.rows) // FACTS_ROWS)][:FACTS_ROWS]
+        return facts(self.X[some], self.targets.values[some], len(self.rows))
 
     def _epoch_values(self, done: int) -> dict[str, float]:
         norms, sizes = self.norms[:done], self.batches.sizes()[:done]

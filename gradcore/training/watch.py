@@ -1,0 +1,104 @@
+"""The rules of the diagnosis on the ledger of a training step."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gradcore.optimizers import Optimizer
+
+if TYPE_CHECKING:
+    from gradcore.health.facts import Facts
+    from gradcore.health.faults import Fault
+    from gradcore.health.ledger import Layers, Ledger
+    from gradcore.network import Network
+
+Array = NDArray[Any]
+
+# Before that a network that starts slowly looks like one that is stuck.
+TRACED_STEPS = 200
+
+
+def check_ledger(
+    ledger: Ledger,
+    net: Network,
+    *,
+    optimizer: Optimizer,
+    constant_loss: float,
+    X: Array,
+    batch_size: int,
+    regression: bool,
+    losses: NDArray[np.float64],
+    facts: Facts,
+) -> list[Fault]:
+    """Return what the rules find in the ledger of a training step, the most severe first.
+
+    There is no healthy counterpart to compare with, and no batch to run again. A light ledger has not what symptoms and
+    their weight are read from: only the rules that are certain look at it.
+
+    Parameters
+    ----------
+    ledger : Ledger
+    net : Network
+        As the step left it.
+    optimizer : Optimizer
+    constant_loss : float
+        Of the best constant predictor.
+    X : ndarray
+        All rows: dead is a unit on all of them.
+    batch_size : int
+    regression : bool
+        Whether the targets are numbers.
+    losses : ndarray
+        Of the steps so far.
+    facts : Facts
+        Of the data.
+    """
+    from gradcore.health.evidence import Books, Evidence, Trace
+    from gradcore.health.rules import certain, check
+
+    # steps that are not finite are told of where they happen
+    told = len(losses) >= TRACED_STEPS and np.isfinite(losses).all()
+    evidence = Evidence(
+        books=Books(ledger, usable_gradient(ledger.layers(), ledger.dtype)),
+        optimizer=optimizer,
+        constant_loss=constant_loss,
+        weights=lambda name, units=None: _weights(net, name, units),
+        dead_units=lambda op: _dead_units(net, X, op),
+        facts=facts,
+        batch_size=batch_size,
+        regression=regression,
+        trace=Trace(losses, np.full(len(losses), np.nan), 1, constant_loss) if told else None,
+    )
+    # where all targets are alike there is nothing to learn, and no chance to read
+    return check(evidence) if ledger.level == "full" and constant_loss > 0 else certain(evidence)
+
+
+def usable_gradient(layers: Layers, dtype: Any) -> Array:
+    """rms by layer of what the weight gradient tells about examples, from the ledger alone.
+
+    Of the inputs of a layer only signal / scale differs between examples; where that is rounding, nothing.
+    """
+    with np.errstate(all="ignore"):
+        share = np.where(layers.input_scale > 0, layers.input_signal / layers.input_scale, 0.0)
+    # of one row there is no signal to tell
+    usable = layers.gradient * np.where(np.isnan(share), 1.0, np.minimum(share, 1.0))
+    usable[1:][layers.lost(dtype)[:-1]] = 0.0
+    return np.asarray(usable)
+
+
+def _weights(net: Network, name: str, units: int | None) -> Array:
+    """Return a parameter, or only the rows of its first units, which a panel of the arena holds."""
+    parameters, tile = net._parameters, net.plan.tile
+    slot = parameters.slots[name]
+    if units is None or units > tile or len(slot.shape) == 1:
+        return parameters.read(parameters.arena, slot)[:units]
+    panel = parameters.arena[slot.offset : slot.offset + slot.rows * tile].reshape(slot.rows, tile)
+    return panel[:, : min(units, slot.columns)].T
+
+
+def _dead_units(net: Network, X: Array, op: int) -> tuple[int, int]:
+    dead = net._dead_units(X, [op]).get(op)
+    return (0, int(net.plan.table["columns_out"][op])) if dead is None else (int(dead.sum()), len(dead))
