@@ -20,9 +20,11 @@ from gradcore.optimizers import Optimizer
 # tanh with Glorot's initial weights: what the healthy counterpart has instead.
 HEALTHY = Change(activation="tanh", init="glorot_normal")
 
-
 # Rows that the test for signal looks at.
 SAMPLE = 500
+
+# Ledgers that are kept of the real steps.
+LEDGERS = 60
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,8 @@ def examine(
     if not setting.steps:
         return evidence
     trained = net.copy()
-    trace = _watch(trained, setting)
+    # the ledgers of the steps are for the one who reads about this network, not for the alternatives to it
+    trace = _watch(trained, setting, ledgers=0 if healthy is None else LEDGERS)
     after = replace(
         evidence, books=observe(trained, setting.batch, seed=setting.seed), weights=_reader(trained),
         dead_units=_dead_counter(trained, setting.data), _dead={},
@@ -118,10 +121,11 @@ def examine(
     )
 
 
-def _watch(net: Network, setting: Setting) -> Trace:
+def _watch(net: Network, setting: Setting, *, ledgers: int = 0) -> Trace:
     return watch(
-        net, setting.data, setting.optimizer, steps=setting.steps, batch_size=setting.batch_size, seed=setting.seed
-    )
+        net, setting.data, setting.optimizer, steps=setting.steps, batch_size=setting.batch_size, seed=setting.seed,
+        ledgers=ledgers,
+    )  # fmt: skip
 
 
 def _dead_counter(net: Network, data: Batch) -> Callable[[int], tuple[int, int]]:

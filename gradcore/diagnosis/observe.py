@@ -185,15 +185,23 @@ _NAMES = {code: name for name, code in kernels.ACTIVATION_CODES.items()}
 
 
 def watch(
-    net: Network, data: Batch, optimizer: Optimizer, *, steps: int, batch_size: int, seed: int
+    net: Network, data: Batch, optimizer: Optimizer, *, steps: int, batch_size: int, seed: int, ledgers: int = 0
 ) -> Trace:
-    """Train `net` (a copy: it changes) for some real steps and return their losses and gradient norms."""
+    """Train `net` (a copy: it changes) for some real steps and return their losses and gradient norms.
+
+    At most `ledgers` of the steps, at equal distances, are booked as well.
+    """
     size = min(batch_size, len(data))
     per_epoch = max(1, len(data) // size)
     executor = net.executor(size, loss=data.loss, optimizer=optimizer)
     executor.bind(data.X, data.targets)
     losses, norms = np.full(steps, np.nan), np.full(steps, np.nan)
     hyper = {"clip_norm": np.inf, "clip_value": np.inf} | optimizer.hyper()
+    mode, every = _TRAINING | kernels.MODES["update"], -(-steps // max(1, ledgers))
+    ring = np.zeros((steps // every if ledgers else 0, len(net.plan.table) + 1), kernels.RECORD_DTYPE)
+    if len(ring):
+        mode |= kernels.MODES["light"]
+        executor.book_into(ring, every)
     taken = skipped = epoch = 0
     while taken < steps:
         order = stream(seed, ORDER, epoch).permutation(len(data)).astype(np.int64)
@@ -201,11 +209,15 @@ def watch(
         while at < per_epoch and taken < steps:
             wanted = min(per_epoch - at, steps - taken)
             done, status = executor.train(
-                order, at * size, (at + wanted) * size, size, mode=_TRAINING | kernels.MODES["update"], hyper=hyper,
-                seed=seed, step=taken - skipped + 1, losses=losses[taken : taken + wanted],
-                norms=norms[taken : taken + wanted],
+                order, at * size, (at + wanted) * size, size, mode=mode, hyper=hyper, seed=seed,
+                step=taken - skipped + 1, losses=losses[taken : taken + wanted], norms=norms[taken : taken + wanted],
+                seen=taken,
             )  # fmt: skip
             taken, at, skipped = taken + done, at + done, skipped + bool(status)
         epoch += 1
     constant = data.constant_loss * (size / len(data) if data.loss.reduction == "sum" else 1.0)
-    return Trace(losses, norms, per_epoch, constant, skipped)
+    booked = []
+    for number, records in zip(range(every, steps + 1, every), ring, strict=False):
+        layers = Ledger(net.plan, records, losses[number - 1], level="light", rows=size).layers()
+        booked.append((number, layers.delta, layers.gradient))
+    return Trace(losses, norms, per_epoch, constant, skipped, tuple(booked))

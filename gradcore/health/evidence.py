@@ -127,6 +127,10 @@ class Trace:
             "gradient_norms": self.norms.tolist(),
             "steps_per_epoch": self.steps_per_epoch,
             "skipped_steps": self.skipped,
+            "ledgers": [
+                {"step": step, "delta": delta.tolist(), "gradient": gradient.tolist()}
+                for step, delta, gradient in self.ledgers
+            ],
         }
 
 
