@@ -35,7 +35,8 @@ class History:
     ledgers : sequence of Ledger
         Those asked for by ``probe=``; the last ones, as many as fit into 64 MB, made when they are read.
     curve : LossCurve
-        The loss of every step (of every block of steps, in a long training): ``history.curve.values``.
+        The loss of every step (of every block of steps, in a long training): ``history.curve.values``; NaN where a
+        step was not applied.
     constant_loss : float
         Loss of the best constant predictor on the training rows: what knowing nothing costs.
     steps : int
@@ -69,7 +70,7 @@ class History:
     def loss_sign(self) -> LossSign:
         """What the curve of the training loss says: ``"falling"``, ``"stalled"``, …, with ``.evidence``.
 
-        See `gradcore.health.loss_curve.classify`.
+        ``"nan"``: a step was not applied. See `gradcore.health.loss_curve.classify`.
         """
         return classify(self.curve.values, constant_loss=self.constant_loss)
 

@@ -309,7 +309,10 @@ class _Run:
         self.pace = max(1, min(int(count * STRETCH / max(elapsed, 1e-9)), 8 * count))
         sizes = np.minimum(size, stop - first - size * np.arange(count))
         whole = self.targets.loss.reduction == "sum"
-        self.history.curve.extend(losses[:count] / sizes if whole else losses[:count])
+        curve = losses[:count] / sizes if whole else losses[:count].copy()
+        if status:
+            curve[-1] = np.nan
+        self.history.curve.extend(curve)
         self.seen += count
         if self.ring is not None:
             self.ring.book(self.seen - count, losses[:count], sizes)

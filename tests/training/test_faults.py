@@ -127,6 +127,7 @@ def test_warn_says_it_once_and_ends_after_an_epoch_without_a_step():
     assert [fault.step for fault in history.faults] == [2, 3, 4, 5, 6]
     assert np.isnan(history.history["loss"][1])
     assert "5 steps not applied" in repr(history)
+    assert (history.loss_sign, history.loss_sign.evidence["first_step"]) == ("nan", 2)
 
 
 def test_ignore_goes_on_in_silence():
