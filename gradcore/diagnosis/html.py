@@ -61,6 +61,7 @@ def page(
         chance=percent(diagnosis.chance),
         changed_chance=percent(diagnosis.best.chance) if diagnosis.best else None,
         shown=_shown(diagnosis),
+        stretched=_stretched(diagnosis),
         affected=bool(diagnosis.faults and affected(diagnosis.faults[0])),
         curves=Both(layer_curves(diagnosis), layer_curves(diagnosis, _NARROW, 320)),
         dots=dot_strip(proof) if proof is not None else None,
@@ -109,6 +110,12 @@ class Both(NamedTuple):
 def _shown(diagnosis: Diagnosis) -> list[tuple[str, str]]:
     """Return what and whose the curves are that have anything to show."""
     return [(curve.what, curve.of) for curve in curves(diagnosis) if not np.isnan(curve.log10).all()]
+
+
+def _stretched(diagnosis: Diagnosis) -> int:
+    """Return how many layers the changed network has when that is another number; 0 when it is not."""
+    changed = changed_books(diagnosis)
+    return 0 if changed is None or len(changed.layers) == len(diagnosis.books.layers) else len(changed.layers)
 
 
 # -- the verdict -----------------------------------------------------------------------------------------------------

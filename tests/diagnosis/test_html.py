@@ -178,6 +178,14 @@ def test_curves_are_the_books(sick):
     np.testing.assert_allclose(found["gradient, predicted"], found["gradient, now"], atol=0.6)
 
 
+def test_another_depth_is_said(diagnoses, pages):
+    said = {name: "over the same width" in text for name, (text, _) in pages.items()}
+    for name, diagnosis in diagnoses.items():
+        other = diagnosis.changed is not None and len(diagnosis.changed.layers) != len(diagnosis.books.layers)
+        assert said[name] == other, name
+    assert len(set(said.values())) == 2
+
+
 def test_a_gradient_of_zero_is_drawn_and_named(pages):
     text, _ = pages["dead"]
     assert ">gradient, now: zero<" in text
