@@ -169,8 +169,9 @@ def _causes(diagnosis: Diagnosis, points: Sequence[Point], room: Room, *, brief:
         ]
         box, lines = room.write(words, places, "label cause", near=16, bold=True)
         if box is not None:
-            side = box[0] - 4 if box[0] > x else box[2] + 4
-            yield tag("path", d=f"M{x:.1f} {y:.1f}L{side:.1f} {(box[1] + box[3]) / 2:.1f}", class_="leader")
+            leader = [(x, y), (box[0] - 4 if box[0] > x else box[2] + 4, (box[1] + box[3]) / 2)]
+            room.occupy(leader)
+            yield line(leader, "leader")
             yield from lines
             return
 
