@@ -26,6 +26,10 @@ COARSE, FINE = 8, 32  # windows
 
 BAR = 0.2  # of the constant loss: a change that counts as training, or undoes it
 PACE = 0.02  # of it, from one quarter to the next: slower, and the bar is more than two such trainings away
+HORIZON = 1000  # steps of the word *trains*
+SLOWEST = (
+    10  # horizons in which the bar must be reached for a fall to be one, where nothing has been learned yet
+)
 BLIND = 0.1  # of it: a fall that must be excluded before anything is called unchanging
 
 
@@ -51,7 +55,9 @@ class LossSign(str):
         return LossSign, (str(self), dict(self.evidence))
 
 
-def classify(losses: ArrayLike, *, constant_loss: float, steps_per_epoch: int | None = None) -> LossSign:
+def classify(
+    losses: ArrayLike, *, constant_loss: float, steps_per_epoch: int | None = None, horizon: int = HORIZON
+) -> LossSign:
     """Say what a loss curve looks like.
 
     Parameters
@@ -62,6 +68,9 @@ def classify(losses: ArrayLike, *, constant_loss: float, steps_per_epoch: int | 
         Loss of the best constant predictor; 0 (all targets alike): the scale is the loss at the start instead.
     steps_per_epoch : int, optional
         Then windows are whole epochs where there are enough: the rows of an epoch are the same ones every time.
+    horizon : int
+        Steps in which a network that is not stuck gets over the bar. Fewer steps than that must exclude so much slower
+        a fall: a slow start is no stall.
 
     Returns
     -------
@@ -69,9 +78,10 @@ def classify(losses: ArrayLike, *, constant_loss: float, steps_per_epoch: int | 
         ``"nan"``: some loss is not finite.
         ``"diverging"``: it ends above the start, above the middle and above the constant predictor.
         ``"oscillating"``: after the first quarter it climbs by a fifth of the constant loss: what was learned is lost.
-        ``"falling"``: over the last half it falls by more than noise, at a pace that leads somewhere.
+        ``"falling"``: over the last half (while large: the last three quarters) it falls by more than noise, at a pace
+        that leads somewhere.
         ``"stalled"``: large (above 80 % of the constant loss), and over the last three quarters it can be excluded that
-        it falls at a pace that would reach the bar in a whole training of this length.
+        it falls at a pace that would reach the bar within the horizon, or in a training of this length.
         ``"converged"``: unchanging and small.
         ``"undecided"``: fewer than 40 steps, or the noise would hide a change that counts.
 
@@ -132,7 +142,10 @@ def classify(losses: ArrayLike, *, constant_loss: float, steps_per_epoch: int | 
         return LossSign("converged" if fall + 2 * error < BLIND * scale else "undecided", evidence)
     fall, error = _fall(means[COARSE // 4 :], errors[COARSE // 4 :])
     evidence |= {"fall": fall, "noise": SIGMAS * error}
-    return LossSign("stalled" if fall + 2 * error < BAR / 4 * scale else "undecided", evidence)
+    reach = BAR / 4 * scale * min(1.0, len(curve) / horizon)
+    if fall > max(SIGMAS * error, reach / SLOWEST):
+        return LossSign("falling", evidence)
+    return LossSign("stalled" if fall + 3 * error < reach else "undecided", evidence)
 
 
 def windows(losses: Array, count: int, steps_per_epoch: int | None = None) -> tuple[Array, Array]:

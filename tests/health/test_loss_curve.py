@@ -40,10 +40,14 @@ CURVES = {
 def test_noise_does_not_hide_the_sign(expected, curve, rng):
     """Of 4 kinds of noise in 50 draws each, next to none is read wrongly, and "undecided" is not wrong."""
     assert classify(curve, constant_loss=C) == expected
-    found = [classify(curve * noise, constant_loss=C) for _ in range(50) for noise in noises(rng, len(curve))]
+    found = [
+        classify(curve * noise, constant_loss=C, horizon=400)
+        for _ in range(50)
+        for noise in noises(rng, len(curve))
+    ]
     right = sum(sign == expected for sign in found)
     assert len(found) - right - found.count("undecided") <= 2
-    assert right >= 80
+    assert right >= 50
 
 
 @pytest.mark.parametrize("n", [64, 400, 5000])
@@ -75,6 +79,14 @@ def test_too_short_or_too_noisy_to_tell(rng):
     assert classify(np.ones(39), constant_loss=1.0) == "undecided"
     assert classify([], constant_loss=1.0) == "undecided"
     assert classify(rng.gamma(0.05, 20, 60), constant_loss=1.0) == "undecided"
+
+
+def test_a_slow_start_is_no_stall(rng):
+    """Fast enough to train within the horizon, too slow to show in a few steps: that is not known yet."""
+    slow = C * (1 - 0.3 * np.arange(60) / 1000)
+    signs = [classify(slow * (1 + 0.03 * rng.standard_normal(60)), constant_loss=C) for _ in range(200)]
+    assert signs.count("stalled") <= 1
+    assert classify(slow[:1].repeat(60), constant_loss=C) == "stalled"
 
 
 def test_targets_all_alike_have_the_scale_of_the_start():
@@ -141,7 +153,8 @@ X, Y, _, _ = datasets.load_digits()
         ("converged", {}, {"epochs": 60}),
         ("falling", {}, {"epochs": 2, "optimizer": "sgd(0.03)"}),
         ("stalled", {"sizes": [64, *[32] * 12, 10], "activation": "sigmoid", "init": "normal(0.01)"}, {"epochs": 5}),
-        ("stalled", {}, {"epochs": 5, "optimizer": "sgd(1e-7)"}),
+        ("stalled", {}, {"epochs": 15, "optimizer": "sgd(1e-7)"}),
+        ("falling", {}, {"epochs": 15, "optimizer": "adam(1e-5)"}),
     ],
 )  # fmt: skip
 def test_real_trainings(expected, layers, settings):
