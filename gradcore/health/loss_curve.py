@@ -94,7 +94,7 @@ def classify(
 
     Examples
     --------
-    >>> noise = 0.3 * np.random.default_rng(0).standard_normal(400)
+    >>> noise = 0.3 * np.random.default_rng(0).standard_normal(2000)
     >>> str(classify(2.3 + noise, constant_loss=2.3)), str(classify(0.3 + noise, constant_loss=2.3))
     ('stalled', 'converged')
     """
