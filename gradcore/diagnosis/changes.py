@@ -37,11 +37,10 @@ _NAMES: dict[str, Callable[[Any], str]] = {
 }
 # … and the cause that it removes; norm and residual blocks make up for causes without removing any.
 _CAUSES = {
-    "activation": "activation", "init": "initial_weights", "without_norm": "normalization",
-    "without_dropout": "dropout", "depth": "depth", "width": "narrow_layers", "rate": "learning_rate",
-    "optimizer": "optimizer", "unregularised": "regularization", "batch_size": "batch_size",
-    "linear_output": "output_loss_pair", "mean_loss": "output_loss_pair", "standardise": "input_scale",
-    "standardise_targets": "target_scale",
+    "linear_output": "output_loss_pair", "mean_loss": "output_loss_pair", "init": "initial_weights",
+    "activation": "activation", "standardise": "input_scale", "standardise_targets": "target_scale",
+    "rate": "learning_rate", "optimizer": "optimizer", "batch_size": "batch_size", "unregularised": "regularization",
+    "without_dropout": "dropout", "without_norm": "normalization", "width": "narrow_layers", "depth": "depth",
 }  # fmt: skip
 _REBUILD = {
     "activation", "init", "norm", "residual", "without_norm", "without_dropout", "linear_output", "depth", "width",
@@ -116,7 +115,13 @@ class Change:
     @property
     def causes(self) -> tuple[str, ...]:
         """The causes that this change removes, in the words of faults; batch norm and residual blocks remove none."""
-        return tuple(sorted({_CAUSES[name] for name in self.made if name in _CAUSES}))
+        made = self.made
+        return tuple(dict.fromkeys(cause for name, cause in _CAUSES.items() if name in made))
+
+    @property
+    def size(self) -> int:
+        """How much is changed: the number of causes; to lose most of the layers is as much as two."""
+        return len(self.causes) + (self.depth < 0.5)
 
     @property
     def rebuilds(self) -> bool:

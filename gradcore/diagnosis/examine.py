@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from gradcore.diagnosis.changes import Change
@@ -119,6 +120,14 @@ def examine(
     return replace(
         evidence, trace=trace, counterpart_trace=None if healthy is None else lambda: healthy.trace, after=after
     )
+
+
+def _now(evidence: Evidence, net: Network, setting: Setting) -> Evidence:
+    """Return the evidence of what training has made of the network."""
+    return replace(
+        evidence, books=observe(net, setting.batch, seed=setting.seed), weights=_reader(net),
+        dead_units=_dead_counter(net, setting.data), begun=None, _dead={},
+    )  # fmt: skip
 
 
 def _watch(net: Network, setting: Setting, *, ledgers: int = 0) -> Trace:

@@ -183,13 +183,14 @@ def what_if_table(diagnosis: Diagnosis, proof: Proof | None = None, style: Style
     if proof is None:
         best = diagnosis.best
         lines = [
-            f"  {style.dim('what if'.ljust(25) + 'gradient'.rjust(9) + 'signal'.rjust(9) + '   verdict')}"
+            f"  {style.dim('what if'.ljust(34) + 'gradient'.rjust(9) + 'signal'.rjust(9) + '   chance to train')}"
         ]
-        for outcome in diagnosis.what_if:
-            mark = " ← best" if outcome is best else ""
-            word = style.good("yes" + mark) if outcome.trains else "no"
+        for outcome in diagnosis.what_if.telling:
+            chance = f"{outcome.chance:>4.0%}"
+            word = style.good(chance) if outcome.trains else chance
+            mark = style.good("  ← best") if outcome is best else ""
             lines.append(
-                f"  {outcome.name:<25}{signed(outcome.gradient):>9}{signed(outcome.signal):>9}   {word}"
+                f"  {outcome.name:<34}{signed(outcome.gradient):>9}{signed(outcome.signal):>9}   {word}{mark}"
             )
         return lines
     width = max(len(scores(trial.scores)) for trial in proof.trials)

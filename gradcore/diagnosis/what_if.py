@@ -103,10 +103,10 @@ class WhatIf:
 
     @property
     def cures(self) -> list[Outcome]:
-        """The outcomes that train because a cause is gone: fewest causes first, then the most promising."""
+        """The outcomes that train because a cause is gone: the smallest first, then the most promising."""
         cures = [outcome for outcome in self.outcomes if outcome.trains and outcome.change.causes]
         # of the equally promising the smaller change
-        return sorted(cures, key=lambda o: (len(o.change.causes), -round(o.chance, 2), len(o.change.made)))
+        return sorted(cures, key=lambda o: (o.change.size, -round(o.chance, 2), len(o.change.made)))
 
     @property
     def causes(self) -> tuple[str, ...]:
@@ -196,7 +196,7 @@ def alternatives(variants: Variants, setting: Setting, evidence: Evidence) -> li
     if not 0.005 < usual < 200:
         changes.append(Change(rate=usual))
     if isinstance(optimizer, SGD):
-        changes.append(Change(optimizer=Adam()))
+        changes.append(Change(optimizer=Adam(weight_decay=optimizer.weight_decay)))
         if optimizer.momentum:
             changes.append(Change(optimizer=SGD(optimizer.lr, weight_decay=optimizer.weight_decay)))
     if optimizer.weight_decay:

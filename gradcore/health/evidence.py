@@ -31,7 +31,7 @@ SIGMAS = 4.0
 
 # Below this chance of training a symptom is a fault: of networks that train with every seed, hardly any has so low a
 # one (``docs/diagnosis.md``).
-DOUBT = 0.2
+DOUBT = 0.3
 
 _ACTIVATION_NAMES = {code: name for name, code in kernels.ACTIVATION_CODES.items()}
 
@@ -166,6 +166,9 @@ class Evidence:
         Returns the trace of the same steps on the healthy counterpart.
     after : Evidence or None
         Of what these steps made of the network.
+    begun : Evidence or None
+        Of the network after one step, where a layer whose weights are all zero hides the others from that step: it
+        sends nothing down at first, and trains on.
     """
 
     books: Books
@@ -181,6 +184,7 @@ class Evidence:
     trace: Trace | None = None
     counterpart_trace: Callable[[], Trace] | None = None
     after: Evidence | None = None
+    begun: Evidence | None = None
     _dead: dict[int, tuple[int, int]] = field(default_factory=dict, repr=False)
 
     @cached_property
@@ -196,7 +200,7 @@ class Evidence:
     @cached_property
     def measures(self) -> dict[str, float]:
         """What the chance of training is read from."""
-        found = measures(self)
+        found = measures(self if self.begun is None else self.begun)
         if self.trace is not None and self.after is not None:
             found |= trace_measures(self.trace, self.after.measures)
         return found
@@ -216,8 +220,11 @@ class Evidence:
 
     @property
     def doubtful(self) -> bool:
-        """Whether symptoms are to be believed: the network has learned nothing yet and its chance of training is low."""
-        return not (self.after or self).learned and self.chance < DOUBT
+        """Whether symptoms are to be believed: the network has learned nothing yet and its chance of training is low.
+
+        Where all targets are alike there is nothing to learn, and nothing to doubt.
+        """
+        return self.constant_loss > 0 and not (self.after or self).learned and self.chance < DOUBT
 
     @cached_property
     def loss_sign(self) -> LossSign:

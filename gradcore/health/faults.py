@@ -74,9 +74,14 @@ class Fault:
         return self.kind.replace("_", " ").upper()
 
     @property
-    def rank(self) -> tuple[int, bool, int]:
-        """Sort key: the most severe first, what was there from the start before what steps made, then as in `KINDS`."""
-        return SEVERITIES.index(self.severity), "after_steps" in self.evidence, KINDS.index(self.kind)
+    def rank(self) -> tuple[int, bool, bool, int]:
+        """Sort key.
+
+        The most severe first, what was there from the start before what steps made, what is wrong before how the loss
+        shows it, then as in `KINDS`.
+        """
+        late, sign = "after_steps" in self.evidence, self.kind.startswith("loss_")
+        return SEVERITIES.index(self.severity), late, sign, KINDS.index(self.kind)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fault as plain numbers, strings and lists."""

@@ -55,7 +55,8 @@ def measures(evidence: Evidence) -> dict[str, float]:
     usable, gradient, weight = books.usable, layers.gradient, layers.weight
     count = layers.fan_in * layers.units
     hidden = slice(None, -1) if len(layers) > 1 else slice(None)
-    constant, plain = evidence.constant_loss, isinstance(optimizer, SGD)
+    # where all targets are alike, the loss itself is the scale
+    constant, plain = evidence.constant_loss or abs(ledger.loss) or 1.0, isinstance(optimizer, SGD)
     step = evidence.step_size
     eps = optimizer.eps if isinstance(optimizer, Adam) else 0.0
     with np.errstate(all="ignore"):
@@ -81,7 +82,7 @@ def measures(evidence: Evidence) -> dict[str, float]:
         "adam": float(not plain),
         "rate": log(optimizer.lr),
         "step": log(step),
-        "loss": log(ledger.loss / constant) if constant > 0 else 0.0,
+        "loss": log(ledger.loss / constant),
         "constant_loss": log(constant),
         "usable": log(_largest(usable)),
         "usable_median": log(float(np.median(usable))),
@@ -92,7 +93,7 @@ def measures(evidence: Evidence) -> dict[str, float]:
         "gradient_first": log(float(gradient[0])),
         "usable_share": log(_largest(usable) / _largest(gradient)) if _largest(gradient) > 0 else -END,
         "progress": log(progress / constant),
-        "promise": log(total / ledger.loss),
+        "promise": log(total / ledger.loss) if ledger.loss else 0.0,
         "relative": log(_largest(relative)),
         "relative_median": log(float(np.median(relative))),
         "ratio": log(ratio),

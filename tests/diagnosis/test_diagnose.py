@@ -133,7 +133,7 @@ def test_constant_loss_is_that_of_the_best_constant(spec, rng):
     net = Network([Dense(outputs, init="zeros")], input_size=2, dtype="float64", seed=0)
     y, optimizer = targets if outputs == 3 else targets[:, 0], "sgd(0.01)" if "sum" in spec else "sgd(0.5)"
     net.fit(batch.X, y, loss=spec, optimizer=optimizer, epochs=800, batch_size=40, progress=False, seed=0)
-    assert batch.constant_loss() == pytest.approx(observe(net, batch).ledger.loss, rel=1e-4)
+    assert batch.constant_loss == pytest.approx(observe(net, batch).ledger.loss, rel=1e-4)
 
 
 @pytest.mark.parametrize("use_bias", [True, False])

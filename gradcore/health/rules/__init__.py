@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 
 from gradcore.health.evidence import Evidence
@@ -32,14 +33,43 @@ def all_rules(*, certain: bool | None = None) -> tuple[Rule, ...]:
 def check(evidence: Evidence) -> list[Fault]:
     """Return what is wrong, the most severe fault first; an empty list for a healthy network."""
     found = certain(evidence)
+    if any(fault.kind == "invalid_data" and fault.severity == "fatal" for fault in found):
+        # what else shows comes from there
+        return [fault for fault in found if fault.kind == "invalid_data"]
     if found or evidence.doubtful:
         found += _apply(all_rules(certain=False), evidence)
-    return sorted(found, key=lambda fault: fault.rank)
+    found += _later(evidence, found)
+    return sorted(found, key=lambda fault: fault.rank) or ([_unnamed(evidence)] if evidence.doubtful else [])
 
 
 def certain(evidence: Evidence) -> list[Fault]:
     """Return the faults that keep a network from learning whatever else is true."""
     return _apply(all_rules(certain=True), evidence)
+
+
+def _later(evidence: Evidence, found: list[Fault]) -> list[Fault]:
+    """Return what the real steps made of the network that was not there before."""
+    after, trace = evidence.after, evidence.trace
+    if after is None or trace is None:
+        return []
+    known = {fault.kind for fault in found}
+    faults = certain(after) + (_apply(all_rules(certain=False), after) if evidence.doubtful else [])
+    return [
+        replace(fault, evidence={**fault.evidence, "after_steps": len(trace.losses)})
+        for fault in faults
+        if fault.kind not in known
+    ]
+
+
+def _unnamed(evidence: Evidence) -> Fault:
+    """Return the fault of a network that is unlikely to train though no rule says why: its loss is going to stall."""
+    layers = evidence.books.layers
+    return Fault(
+        "loss_stalled",
+        "fatal",
+        ops=tuple(evidence.books.ledger.plan.names[op] for op in layers.op),
+        evidence={"chance": evidence.chance, "constant_loss": evidence.constant_loss, "layers": len(layers)},
+    )
 
 
 def _apply(rules: tuple[Rule, ...], evidence: Evidence) -> list[Fault]:
