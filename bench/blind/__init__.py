@@ -1,1 +1,1 @@
-"""A family of random networks whose truth is known by training them: how good is the diagnosis?"""
+"""A family of random networks whose truth is known by training them, to judge the diagnosis by."""

@@ -52,7 +52,9 @@ def weights(rows: list[dict[str, Any]]) -> np.ndarray:
     )
 
 
-def fit(rows: list[dict[str, Any]], names: list[str]) -> tuple[GradientBoostingClassifier, float, float, np.ndarray]:
+def fit(
+    rows: list[dict[str, Any]], names: list[str]
+) -> tuple[GradientBoostingClassifier, float, float, np.ndarray]:
     """Return the model, slope and offset of its calibration, and the chances that it gives to cases it has not seen."""
     X, y, w = matrix(rows, names), np.array([row["trains"] for row in rows]), weights(rows)
     groups = np.array([row["number"] for row in rows])
@@ -65,7 +67,9 @@ def fit(rows: list[dict[str, Any]], names: list[str]) -> tuple[GradientBoostingC
     return fitted, float(platt.coef_[0, 0]), float(platt.intercept_[0]), chances
 
 
-def arrays(fitted: GradientBoostingClassifier, slope: float, offset: float, names: list[str]) -> dict[str, Any]:
+def arrays(
+    fitted: GradientBoostingClassifier, slope: float, offset: float, names: list[str]
+) -> dict[str, Any]:
     """Return the forest as plain arrays."""
     trees = [estimator.tree_ for estimator in fitted.estimators_[:, 0]]
     nodes = max(tree.node_count for tree in trees)
@@ -83,7 +87,12 @@ def arrays(fitted: GradientBoostingClassifier, slope: float, offset: float, name
     prior = float(fitted.decision_function(np.zeros((1, len(names))))[0])
     zero = fitted._raw_predict_init(np.zeros((1, len(names))))[0, 0]
     assert np.isfinite(prior)
-    return parts | {"names": np.array(names), "depth": DEPTH, "slope": slope, "offset": offset + slope * float(zero)}
+    return parts | {
+        "names": np.array(names),
+        "depth": DEPTH,
+        "slope": slope,
+        "offset": offset + slope * float(zero),
+    }
 
 
 def report(title: str, chances: np.ndarray, rows: list[dict[str, Any]]) -> None:
@@ -95,7 +104,9 @@ def report(title: str, chances: np.ndarray, rows: list[dict[str, Any]]) -> None:
     ranks = np.empty(len(y))
     ranks[order] = np.arange(len(y))
     area = (ranks[y].sum() - y.sum() * (y.sum() - 1) / 2) / max(1, y.sum() * (~y).sum())
-    print(f"{title:<28} {len(y):>6} rows  right {((chances > 0.5) == y).mean():.3f}  area {area:.4f}  calibration {error:.3f}")
+    right = ((chances > 0.5) == y).mean()
+    print(f"{title:<28} {len(y):>6} rows  right {right:.3f}  area {area:.4f}  calibration {error:.3f}")
+
 
 
 def main() -> None:
@@ -112,7 +123,11 @@ def main() -> None:
         report("  the cases themselves", chances[base], [row for row in rows if row["cause"] == "base"])
         for steps in sorted({row["steps"] for row in rows if row["steps"]}):
             at = np.array([row["cause"] == "base" and row["steps"] == steps for row in rows])
-            report(f"  after {steps} steps", chances[at], [row for row, is_at in zip(rows, at, strict=True) if is_at])
+            report(
+                f"  after {steps} steps",
+                chances[at],
+                [row for row, is_at in zip(rows, at, strict=True) if is_at],
+            )
         top = np.argsort(fitted.feature_importances_)[::-1][:14]
         print("  " + ", ".join(f"{names[i]} {fitted.feature_importances_[i]:.2f}" for i in top))
         unseen = [row for row in test if chosen(row) and row["cause"] == "base"]

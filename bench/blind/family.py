@@ -72,7 +72,9 @@ class Case:
         )  # fmt: skip
         layers = list(net.layers)
         if self.bias != "zeros":
-            layers = [replace(part, bias_init=self.bias) if isinstance(part, Dense) else part for part in layers]
+            layers = [
+                replace(part, bias_init=self.bias) if isinstance(part, Dense) else part for part in layers
+            ]
         if self.output != "linear":
             layers.append(Activation("softmax" if self.output == "softmax of one" else self.output))
         return gradcore.Network(layers, input_size=sizes[0], seed=seed) if layers != list(net.layers) else net
@@ -80,7 +82,9 @@ class Case:
     def training(self) -> dict[str, Any]:
         """Return the keyword arguments of ``fit`` that ``diagnose`` takes as well."""
         if self.optimizer == "sgd":
-            optimizer: Any = gradcore.optimizers.SGD(self.lr, momentum=self.momentum, weight_decay=self.weight_decay)
+            optimizer: Any = gradcore.optimizers.SGD(
+                self.lr, momentum=self.momentum, weight_decay=self.weight_decay
+            )
         else:
             optimizer = gradcore.optimizers.Adam(self.lr, weight_decay=self.weight_decay)
         return {"optimizer": optimizer, "batch_size": self.batch_size, "loss": self.loss}
@@ -133,7 +137,9 @@ def draw(seed: int) -> Case:
         lambda c: replace(c, activation=pick("sigmoid", "sigmoid", "exponential")),
         lambda c: replace(c, activation=pick("sigmoid", "exponential"), init="he_uniform"),
         lambda c: replace(c, depth=int(min(60, c.depth * pick(2, 4, 8)))),
-        lambda c: replace(c, width=pick(4, 5, 5, 6, 8), depth=pick(8, 10, 12, 16, 20), activation=pick("relu", c.activation)),
+        lambda c: replace(
+            c, width=pick(4, 5, 5, 6, 8), depth=pick(8, 10, 12, 16, 20), activation=pick("relu", c.activation)
+        ),
         lambda c: replace(c, input_scale=float(10 ** rng.uniform(1, 4)), input_shift=pick(0.0, 0.0, 100.0)),
         lambda c: replace(c, input_scale=float(10 ** rng.uniform(-5, -1))),
         lambda c: replace(c, target_scale=float(10 ** rng.uniform(1, 6)), target_shift=pick(0.0, 0.0, 1000.0)),
@@ -223,7 +229,9 @@ def variants(case: Case) -> dict[str, list[Case]]:
 
 def pairs(case: Case) -> dict[str, list[Case]]:
     """Return joint changes of two factors, for cases that no single one makes train."""
-    singles = {cause: cases for cause, cases in variants(case).items() if "+" not in cause and cause != "around"}
+    singles = {
+        cause: cases for cause, cases in variants(case).items() if "+" not in cause and cause != "around"
+    }
     found: dict[str, list[Case]] = {}
     causes = sorted(singles)
     for i, first in enumerate(causes):

@@ -41,15 +41,17 @@ def rows(truth: dict[str, Any], seeds: int = 2) -> Iterator[dict[str, Any]]:
         for seed, loss in enumerate(losses[:seeds]):
             for steps in STEPS if cause == "base" else STEPS[: 1 + seed % 2]:
                 yield {
-                    "number": truth["number"], "cause": cause, "seed": seed, "steps": steps, "trains": bool(loss <= bar),
-                    "measures": look(changed, seed, steps),
+                    "number": truth["number"], "cause": cause, "seed": seed, "steps": steps,
+                    "trains": bool(loss <= bar), "measures": look(changed, seed, steps),
                 }  # fmt: skip
 
 
 def main() -> None:
     """Write the rows of a file of truth."""
     source, target = Path(sys.argv[1]), Path(sys.argv[2])
-    done = {json.loads(line)["number"] for line in target.read_text().splitlines()} if target.exists() else set()
+    done = (
+        {json.loads(line)["number"] for line in target.read_text().splitlines()} if target.exists() else set()
+    )
     with target.open("a") as file:
         for line in source.read_text().splitlines():
             truth = json.loads(line)

@@ -25,7 +25,13 @@ def state(truth: dict[str, Any]) -> str:
     """Return "broken" (fewer than half of the seeds train), "healthy" (all do) or "partly"."""
     bar = 1 - 0.2 * (1 - truth["best"])
     good = sum(loss <= bar for loss in truth["losses"])
-    return "healthy" if good == len(truth["losses"]) else "broken" if 2 * good < len(truth["losses"]) else "partly"
+    return (
+        "healthy"
+        if good == len(truth["losses"])
+        else "broken"
+        if 2 * good < len(truth["losses"])
+        else "partly"
+    )
 
 
 def true_causes(truth: dict[str, Any]) -> set[str]:
@@ -95,7 +101,9 @@ def judge(truth: dict[str, Any], steps: int, *, suggestion: bool = False) -> dic
             losses = [train(applied(table.ranked()[0].change, case), seed) for seed in range(2)]
             measured = sorted(float(np.mean(np.minimum(c["losses"], 10.0))) for c in truth["changes"])
             row["suggestion"] = table.ranked()[0].name
-            row["top3"] = bool(np.mean(np.minimum(losses, 10.0)) <= max(1.05 * measured[2], measured[2] + 0.02))
+            row["top3"] = bool(
+                np.mean(np.minimum(losses, 10.0)) <= max(1.05 * measured[2], measured[2] + 0.02)
+            )
     return row
 
 
@@ -110,14 +118,16 @@ def summary(rows: list[dict[str, Any]]) -> str:
     chances = np.array([row["chances"][0] for row in rows])
     truth = np.array([row["state"] != "broken" for row in rows])
     order = np.argsort(chances)
-    error = sum(abs(chances[b].mean() - truth[b].mean()) * len(b) for b in np.array_split(order, 10)) / len(rows)
+    error = sum(abs(chances[b].mean() - truth[b].mean()) * len(b) for b in np.array_split(order, 10)) / len(
+        rows
+    )
     top = [row["top3"] for row in rows if "top3" in row]
     lines = [
         f"{len(rows)} cases: {len(broken)} broken, {sum(row['state'] == 'healthy' for row in rows)} healthy",
         f"broken found                 {found.mean():.3f}",
         f"false alarms, healthy×seeds  {alarms.mean():.4f} of {len(alarms)}",
         f"trains or not, right         {((chances > 0.5) == truth).mean():.3f}, calibration error {error:.3f}",
-        f"a true cause named first     {right.mean():.3f} of {len(known)} with a known cure; {both.mean():.3f} of the found",
+        f"a true cause named first     {right.mean():.3f} of {len(known)} with a known cure; of the found {both.mean():.3f}",
     ]
     if top:
         lines.append(f"first suggestion in the top 3 {np.mean(top):.3f} of {len(top)}")

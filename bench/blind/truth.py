@@ -101,11 +101,13 @@ def measure(number: int) -> dict[str, Any]:
 
     if 2 * good < SEEDS:
         try_all(variants(case))
-        if not any(trains(c["losses"], best) for c in changes if c["cause"] != "around" and "+" not in c["cause"]):
+        if not any(
+            trains(c["losses"], best) for c in changes if c["cause"] != "around" and "+" not in c["cause"]
+        ):
             try_all(pairs(case))
     return {
-        "number": number, "case": case.to_dict(), "best": best, "losses": losses, "changes": changes, "complete": complete,
-        "seconds": time.perf_counter() - start,
+        "number": number, "case": case.to_dict(), "best": best, "losses": losses, "changes": changes,
+        "complete": complete, "seconds": time.perf_counter() - start,
     }  # fmt: skip
 
 

@@ -42,6 +42,7 @@ _CAUSES = {
     "rate": "learning_rate", "optimizer": "optimizer", "batch_size": "batch_size", "unregularised": "regularization",
     "without_dropout": "dropout", "without_norm": "normalization", "width": "narrow_layers", "depth": "depth",
 }  # fmt: skip
+CAUSE_ORDER = tuple(dict.fromkeys(_CAUSES.values()))
 _REBUILD = {
     "activation", "init", "norm", "residual", "without_norm", "without_dropout", "linear_output", "depth", "width",
 }  # fmt: skip
@@ -120,8 +121,8 @@ class Change:
 
     @property
     def size(self) -> int:
-        """How much is changed: the number of causes; to lose most of the layers is as much as two."""
-        return len(self.causes) + (self.depth < 0.5)
+        """How much is changed: the number of causes; to lose nearly all layers is as much as two."""
+        return len(self.causes) + (self.depth < 0.15)
 
     @property
     def rebuilds(self) -> bool:

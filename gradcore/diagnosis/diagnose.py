@@ -140,8 +140,10 @@ class Diagnosis:
         """The change to make for the most severe fault, if one of those tried cures it."""
         if not self.symptoms:
             return None
-        causes = self.symptoms[0].causes or self.what_if.causes
-        return next((outcome for outcome in self.what_if.cures if outcome.change.causes == causes), None)
+        own = self.symptoms[0].causes
+        if not own:
+            return self.what_if.best
+        return next((outcome for outcome in self.what_if.cures if outcome.change.causes == own), None)
 
     @cached_property
     def changed(self) -> Books | None:
@@ -319,7 +321,9 @@ def diagnose(
     """
     start = time.perf_counter()
     seeds = check_integer("seeds", seeds)
-    setting = prepare(net, X, y, loss=loss, optimizer=optimizer, steps=steps, batch_size=batch_size, seed=seed)
+    setting = prepare(
+        net, X, y, loss=loss, optimizer=optimizer, steps=steps, batch_size=batch_size, seed=seed
+    )
     found: dict[str, tuple[Fault, int]] = {}
     shown: tuple[Variants, Evidence, bool] | None = None
     for i in range(seeds):

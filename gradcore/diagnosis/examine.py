@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gradcore import kernels
 from gradcore.diagnosis.changes import Change
 from gradcore.diagnosis.observe import Batch, count_dead, observe, watch
 from gradcore.diagnosis.variants import Variants
@@ -26,6 +27,15 @@ SAMPLE = 500
 
 # Ledgers that are kept of the real steps.
 LEDGERS = 60
+
+
+OUTPUT_BOUNDS = {
+    kernels.ACTIVATION_CODES[name]: bounds
+    for name, bounds in {
+        "sigmoid": (0.0, 1.0), "softmax": (0.0, 1.0), "tanh": (-1.0, 1.0), "relu": (0.0, np.inf),
+        "exponential": (0.0, np.inf), "elu": (-1.0, np.inf), "selu": (-1.7581, np.inf), "gelu": (-0.17, np.inf),
+    }.items()
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -107,6 +117,7 @@ def examine(
         has_signal=lambda: has_signal(*setting.data.sample(SAMPLE)),
         batch_size=min(setting.batch_size, len(setting.data)),
         regression=not setting.batch.loss.classification,
+        reachable_loss=_reachable_loss(net, setting.batch),
     )
     if not setting.steps:
         return evidence
@@ -118,8 +129,21 @@ def examine(
         dead_units=_dead_counter(trained, setting.data), _dead={},
     )  # fmt: skip
     return replace(
-        evidence, trace=trace, counterpart_trace=None if healthy is None else lambda: healthy.trace, after=after
+        evidence,
+        trace=trace,
+        counterpart_trace=None if healthy is None else lambda: healthy.trace,
+        after=after,
     )
+
+
+def _reachable_loss(net: Network, batch: Batch) -> float:
+    """Return the least loss that the output activation allows."""
+    last = net.plan.table[-1]
+    if int(last["kind"]) != kernels.OP_KINDS["activation"]:
+        return 0.0
+    # of softmax only the bounds of each output are used: enough to see what cannot be reached
+    low, high = OUTPUT_BOUNDS.get(int(last["code"]), (-np.inf, np.inf))
+    return batch.reachable_loss(low, high, net.output_size) if np.isfinite([low, high]).any() else 0.0
 
 
 def _now(evidence: Evidence, net: Network, setting: Setting) -> Evidence:

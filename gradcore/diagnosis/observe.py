@@ -75,6 +75,22 @@ class Batch:
             per_row = targets.shape[1]
         return value * len(self) * per_row if self.loss.reduction == "sum" else value
 
+    def reachable_loss(self, low: float, high: float, outputs: int) -> float:
+        """Return the least loss that outputs between two bounds can have on these rows."""
+        if self.loss.name == "cross_entropy":
+            value, per_row = math.log1p((outputs - 1) * math.exp(low - high)), 1
+        else:
+            targets, per_row = self.targets.astype(np.float64), self.targets.shape[1]
+            if self.loss.name == "binary_cross_entropy":
+                # softplus(z) - t z is convex: least at its root log(t / (1 - t)), or at the nearer bound
+                with np.errstate(divide="ignore"):
+                    z = np.clip(np.log(targets) - np.log1p(-targets), low, high)
+                losses = np.logaddexp(0.0, z) - targets * np.where(np.isfinite(z), z, 0.0)
+                value = float(np.mean(np.where(np.isfinite(z), losses, 0.0)))
+            else:
+                value = float(np.mean((np.clip(targets, low, high) - targets) ** 2))
+        return value * len(self) * per_row if self.loss.reduction == "sum" else value
+
 
 def _standardised(values: Array) -> Array:
     exact = values.astype(np.float64)
@@ -90,63 +106,7 @@ def observe(net: Network, batch: Batch, *, level: str = "full", seed: int = 0) -
     executor.bind(batch.X, batch.targets)
     loss = executor.observe(np.arange(len(batch)), mode=_TRAINING | kernels.MODES[level], seed=seed, step=1)
     ledger = Ledger(net.plan, executor.records, float(loss), level=level, rows=len(batch))
-    usable = _centred_gradients(net, executor, len(batch))
-    # Where the inputs of a layer differ by rounding only, so does what its gradient says about them.
-    if len(batch) > 1:
-        usable[1:][ledger.layers().lost(net.dtype)[:-1]] = 0.0
-    return Books(ledger, usable)
-
-
-def _centred_gradients(net: Network, executor: Any, rows: int) -> npt.NDArray[np.float64]:
-    """rms by layer of Σ (a - mean a) δ = weight gradient - mean a · bias gradient.
-
-    In panels as they lie in the arenas: pads are zero, and stay so.
-    """
-    plan, tile = net.plan, net.plan.tile
-    slots = {(slot.op, slot.kind): slot for slot in plan.parameter_names.values()}
-    result = []
-    with np.errstate(all="ignore"):
-        for op in map(int, np.flatnonzero(plan.table["kind"] == kernels.OP_KINDS["dense"])):
-            weight, bias = slots[op, "weight"], slots.get((op, "bias"))
-            panels, count = -(-weight.columns // tile), weight.rows * weight.columns
-            gradient = executor.gradients[weight.offset : weight.offset + panels * weight.rows * tile]
-            gradient = gradient.reshape(panels, weight.rows, tile)
-            if rows == 1:
-                # one example differs from no other
-                result.append(_rms(gradient, count))
-                continue
-            inputs = _panels(executor.activations, int(plan.table["input"][op]), executor.capacity, rows, weight.rows, tile)
-            mean = np.add.reduce(inputs, axis=1) / rows
-            if bias is not None:
-                shared = executor.gradients[bias.offset : bias.offset + panels * tile].reshape(panels, 1, tile)
-                centred = gradient - mean.reshape(-1)[: weight.rows, None] * shared
-                result.append(_rms(centred, count))
-            else:
-                # without a bias gradient the share of the inputs that differs between examples is the bound
-                scale = _rms(inputs, 1)
-                share = _rms(inputs - mean[:, None, :], 1) / scale if scale > 0 else 0.0
-                result.append(_rms(gradient, count) * share)
-    return np.array(result)
-
-
-def _panels(arena: Array, slot: int, capacity: int, rows: int, columns: int, tile: int) -> Array:
-    """Return the panels of a slot of activations, shape (panels, rows, tile)."""
-    count = -(-columns // tile)
-    start = slot * capacity
-    return arena[start : start + count * capacity * tile].reshape(count, capacity, tile)[:, :rows]
-
-
-def _rms(values: Array, count: int) -> float:
-    flat = values.ravel()
-    # not np.dot: for a sum this short, waking the threads of a BLAS takes longer than the sum
-    square = float(np.einsum("i,i->", flat, flat, dtype=np.float64))
-    if not 0 < square < np.inf:
-        # squares of what is below 1e-160 or above 1e150 leave the range
-        largest = float(np.max(np.abs(flat), initial=0.0))
-        if not 0 < largest < np.inf:
-            return largest
-        return largest * _rms(flat / largest, count)
-    return math.sqrt(square / count)
+    return Books(ledger)
 
 
 def count_dead(net: Network, data: Batch, op: int) -> tuple[int, int]:
@@ -185,7 +145,14 @@ _NAMES = {code: name for name, code in kernels.ACTIVATION_CODES.items()}
 
 
 def watch(
-    net: Network, data: Batch, optimizer: Optimizer, *, steps: int, batch_size: int, seed: int, ledgers: int = 0
+    net: Network,
+    data: Batch,
+    optimizer: Optimizer,
+    *,
+    steps: int,
+    batch_size: int,
+    seed: int,
+    ledgers: int = 0,
 ) -> Trace:
     """Train `net` (a copy: it changes) for some real steps and return their losses and gradient norms.
 

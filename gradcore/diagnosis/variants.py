@@ -57,7 +57,9 @@ class Variants:
         if change.activation and not frame.swaps:
             return self._rebuilt(change, layers)
         # "auto" weights are drawn for the activation; weights that were set or trained since stay as they are
-        follow = change.activation if self._auto and (change.init == "auto" or self._redrawn(change)) else None
+        follow = (
+            change.activation if self._auto and (change.init == "auto" or self._redrawn(change)) else None
+        )
         key = structure, change.init, follow
         if key not in self._parameters:
             drawn = change.init is not None or follow is not None
@@ -153,11 +155,15 @@ class _Frame:
     def _std(self, initializer: Initializer, slot: ParameterSlot) -> float:
         key = str(initializer), slot.rows, slot.columns
         if key not in self._stds:
-            self._stds[key] = float(initializer((slot.columns, slot.rows), rng=_Ones(), dtype="float64")[0, 0])
+            self._stds[key] = float(
+                initializer((slot.columns, slot.rows), rng=_Ones(), dtype="float64")[0, 0]
+            )
         return self._stds[key]
 
     def _ones(self, parameters: Parameters) -> dict[str, Array]:
-        return {n: np.ones(s.shape, self.plan.dtype) for n, s in parameters.slots.items() if n.endswith(_ONES)}
+        return {
+            n: np.ones(s.shape, self.plan.dtype) for n, s in parameters.slots.items() if n.endswith(_ONES)
+        }
 
 
 class _Ones(np.random.Generator):
@@ -172,7 +178,9 @@ class _Ones(np.random.Generator):
 
 def _only_multiplies(initializer: Initializer) -> bool:
     spec = initializer.spec
-    return spec.name in _NORMAL and not (spec.name == "normal" and (len(spec.args) > 1 or "mean" in spec.kwargs))
+    return spec.name in _NORMAL and not (
+        spec.name == "normal" and (len(spec.args) > 1 or "mean" in spec.kwargs)
+    )
 
 
 def _reals(slot: ParameterSlot, plan: Plan) -> int:

@@ -9,19 +9,24 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
-import numpy as np
-
 from gradcore import activations, initializers
-from gradcore.diagnosis.changes import Change, dense_layers, has, hidden_activations, split_groups
+from gradcore.diagnosis.changes import (
+    CAUSE_ORDER,
+    Change,
+    dense_layers,
+    has,
+    hidden_activations,
+    split_groups,
+)
 from gradcore.diagnosis.examine import Setting, examine
 from gradcore.diagnosis.variants import Variants
 from gradcore.health.evidence import Books, Evidence
-from gradcore.health.faults import CAUSES, Fault
+from gradcore.health.faults import Fault
 from gradcore.health.rules import certain
 from gradcore.layers import Activation, BatchNorm, Dropout, Residual
 from gradcore.network import Network
@@ -35,8 +40,18 @@ INITS = ("he_normal", "glorot_normal", "lecun_normal")
 # What most people begin with: a rate far from it is tried there.
 USUAL_RATE = {"plain": 0.03, "adaptive": 0.001}
 
-# Rows of the batch for alternatives: enough to see the signal, few enough to be quick.
-ROWS = 64
+# Rows of the batch for alternatives, of small and of large networks: enough to see the signal, few enough to be quick.
+ROWS = (64, 32)
+LARGE = 100_000  # parameters
+
+# Chances that differ by less say nothing.
+EQUAL = 0.02
+
+# As promising as another, to somebody who has to choose.
+ABOUT = 0.06
+
+# Fewer layers cure nearly everything that depth compounds, and so say little about what is wrong.
+DEPTH_HANDICAP = 0.2
 
 # A width from which the scatter of gains is small: narrower networks are tried wider.
 WIDE = 32
@@ -105,19 +120,29 @@ class WhatIf:
     def cures(self) -> list[Outcome]:
         """The outcomes that train because a cause is gone: the smallest first, then the most promising."""
         cures = [outcome for outcome in self.outcomes if outcome.trains and outcome.change.causes]
-        # of the equally promising the smaller change
-        return sorted(cures, key=lambda o: (o.change.size, -round(o.chance, 2), len(o.change.made)))
+        return sorted(cures, key=_promise)
 
     @property
     def causes(self) -> tuple[str, ...]:
-        """The smallest set of causes whose removal lets the network train; an empty tuple when nothing tried does."""
-        cures = self.cures
-        return cures[0].change.causes if cures else ()
+        """The smallest set of causes whose removal lets the network train; where nothing does, what would help most."""
+        best = self.best
+        return () if best is None else best.change.causes
 
     @property
     def best(self) -> Outcome | None:
-        """The most promising change that removes just these causes."""
-        return next(iter(self.cures), None)
+        """The change to make: it removes just these causes; of about equal ones the activation that is safest."""
+        cures = self.cures
+        if not cures:
+            removing = [outcome for outcome in self.outcomes if outcome.change.causes]
+            # a second cause must be worth something
+            return max(removing, key=lambda o: o.chance - 0.15 * (len(o.change.causes) - 1), default=None)
+        first = cures[0]
+        alike = [
+            o
+            for o in cures
+            if o.change.made == first.change.made and o.change.rate == first.change.rate and o.chance > first.chance - ABOUT
+        ]
+        return min(alike, key=lambda o: CANDIDATES.index(o.change.activation or CANDIDATES[0]))
 
     @property
     def around(self) -> list[Outcome]:
@@ -145,8 +170,14 @@ class WhatIf:
             known = [o.change.causes for o in chosen if single and o.change.causes == causes]
             if (single and not known) or (not causes and len(outcome.change.made) == 1):
                 chosen.append(outcome)
-        cures = [o for o in self.cures if o not in chosen and best is not None and o.change.causes == best.change.causes]
-        chosen += [o for o in cures if o is best or len(o.change.made) <= len(best.change.made)][:2] if best else []
+        cures = [
+            o
+            for o in self.cures
+            if o not in chosen and best is not None and o.change.causes == best.change.causes
+        ]
+        chosen += (
+            [o for o in cures if o is best or len(o.change.made) <= len(best.change.made)][:2] if best else []
+        )
         return sorted(chosen, key=lambda outcome: (outcome is best, outcome.chance))
 
     def ranked(self) -> list[Outcome]:
@@ -166,10 +197,17 @@ class WhatIf:
         return "\n".join(lines)
 
 
+def _promise(outcome: Outcome) -> tuple[float, ...]:
+    """Sort key: the smallest change first, then the most promising; of the about equal the easier, the simpler."""
+    change = outcome.change
+    chance = outcome.chance - DEPTH_HANDICAP * (change.depth != 1)
+    return change.size, -round(chance / EQUAL), CAUSE_ORDER.index(change.causes[0]), len(change.made)
+
+
 def what_if(variants: Variants, setting: Setting, evidence: Evidence, faults: Sequence[Fault]) -> WhatIf:
     """Send one batch, and the real steps where they were asked for, through every alternative."""
     start = time.perf_counter()
-    trial = _Trial(variants, setting.few(ROWS), evidence)
+    trial = _Trial(variants, setting.few(ROWS[variants.network.parameters.size > LARGE]), evidence)
     outcomes = [trial(change) for change in alternatives(variants, setting, evidence)]
     found = WhatIf(tuple(outcomes))
     if faults and not found.cures:
@@ -239,7 +277,9 @@ def joint(singles: Iterable[Outcome], causes: int = 5) -> list[Change]:
             leading.setdefault(outcome.change.causes[0], outcome)
     chosen = [outcome.change for outcome in list(leading.values())[:causes]]
     return [
-        _together(parts) for count in (2, 3) for parts in combinations(chosen[: causes if count == 2 else 4], count)
+        _together(parts)
+        for count in (2, 3)
+        for parts in combinations(chosen[: causes if count == 2 else 4], count)
     ]
 
 
@@ -272,9 +312,7 @@ class _Trial:
 
     def __call__(self, change: Change) -> Outcome:
         # the part that other changes of the training leave as it is
-        seen = replace(
-            change, rate=1.0, optimizer=None, unregularised=False, batch_size=None
-        )
+        seen = replace(change, rate=1.0, optimizer=None, unregularised=False, batch_size=None)
         if seen not in self.networks:
             self.networks[seen] = self.variants.make(change)
         evidence = examine(self.networks[seen], self.setting.changed(change), None, self.books.get(seen))

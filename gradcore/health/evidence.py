@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from gradcore import kernels
 from gradcore.health.chance import chance
-from gradcore.health.facts import Facts
+from gradcore.health.facts import UNKNOWN, Facts
 from gradcore.health.ledger import Layers, Ledger
 from gradcore.health.loss_curve import LossSign, classify
 from gradcore.health.measures import measures, trace_measures
@@ -38,23 +38,32 @@ _ACTIVATION_NAMES = {code: name for name, code in kernels.ACTIVATION_CODES.items
 
 @dataclass(frozen=True)
 class Books:
-    """One network on one batch: the ledger and what the ledger's norms cannot say.
-
-    Parameters
-    ----------
-    ledger : Ledger
-    usable : ndarray, one element per layer
-        rms of the *centred* weight gradient: what the weight gradient holds beyond mean input times bias gradient. The
-        rest only moves all examples alike, which a bias does as well.
-    """
+    """The ledger of one network on one batch, and what rules work out of it."""
 
     ledger: Ledger
-    usable: Array
 
     @cached_property
     def layers(self) -> Layers:
         """The ledger by layer."""
         return self.ledger.layers()
+
+    @cached_property
+    def usable(self) -> Array:
+        """rms by layer of the *centred* weight gradient: what it holds beyond mean input times bias gradient.
+
+        The rest only moves all examples alike, which a bias does as well.  Where it was not counted (light ledgers,
+        layers without bias), the share of the inputs that differs between examples, signal over scale, is the bound.
+        Inputs that differ by rounding only say nothing, and one example differs from no other.
+        """
+        ledger, layers = self.ledger, self.layers
+        if ledger.rows == 1:
+            return layers.gradient
+        counted = ledger.records["usable"][layers.op] / np.sqrt(layers.fan_in * layers.units)
+        with np.errstate(all="ignore"):
+            share = np.where(layers.input_scale > 0, layers.input_signal / layers.input_scale, 0.0)
+            found = np.where(np.isnan(counted), layers.gradient * np.minimum(share, 1.0), counted)
+        found[1:][layers.lost(ledger.dtype)[:-1]] = 0.0
+        return np.asarray(found)
 
     @property
     def finite(self) -> bool:
@@ -160,6 +169,8 @@ class Evidence:
         Rows of a real step.
     regression : bool
         Whether the targets are numbers, which can have a scale.
+    reachable_loss : float
+        The least loss on this batch that the bounds of the output activation allow; 0 without one.
     trace : Trace or None
         Of real steps on a copy, where steps were asked for.
     counterpart_trace : callable or None
@@ -177,10 +188,11 @@ class Evidence:
     weights: Callable[..., npt.NDArray[np.floating]]
     dead_units: Callable[[int], tuple[int, int]]
     counterpart: Callable[[], Books] | None = None
-    facts: Facts = Facts(1, 0.0, 0.0)
+    facts: Facts = UNKNOWN
     has_signal: Callable[[], bool | None] = lambda: None
     batch_size: int = 32
     regression: bool = False
+    reachable_loss: float = 0.0
     trace: Trace | None = None
     counterpart_trace: Callable[[], Trace] | None = None
     after: Evidence | None = None
@@ -232,7 +244,17 @@ class Evidence:
         if self.trace is None:
             return LossSign("undecided", {})
         trace = self.trace
-        return classify(trace.losses, constant_loss=trace.constant_loss, steps_per_epoch=trace.steps_per_epoch)
+        return classify(
+            trace.losses, constant_loss=trace.constant_loss, steps_per_epoch=trace.steps_per_epoch
+        )
+
+    @cached_property
+    def twins(self) -> bool:
+        """Whether the first two units of the first layer have the same weights: then most likely all have."""
+        slots = self.books.ledger.plan.parameter_names.items()
+        name = next((name for name, slot in slots if slot.kind == "weight"), None)
+        first = np.empty((0, 0)) if name is None else self.weights(name, 2)
+        return len(first) > 1 and bool((first[0] == first[1]).all())
 
     @property
     def shrinks(self) -> bool:
@@ -262,9 +284,9 @@ class Evidence:
         eps = self.dead_zone
         if eps is not None:
             return np.asarray(self.books.layers.gradient < eps)
-        return np.asarray(
-            self.relative_update(self.books) < 0.01 * self.relative_update(self.healthy).max(initial=0.0)
-        )
+        own = self.relative_update(self.books)
+        usual = own if self.healthy is None else self.relative_update(self.healthy)
+        return np.asarray(own < 0.01 * usual.max(initial=0.0))
 
     def dead_at(self, op: int) -> tuple[int, int]:
         """Return how many units of an activation op are dead over all the data, and how many there are; kept."""
@@ -274,7 +296,7 @@ class Evidence:
 
     @cached_property
     def dead_layer(self) -> int | None:
-        """The first activation op outside residual blocks all of whose units are dead; after it all examples are alike."""
+        """The first activation op outside residual blocks all of whose units are dead: after it all are alike."""
         table, flat = self.books.ledger.plan.table, self.books.ledger.records["flat"]
         rows = self.books.ledger.rows
         kinds = table["kind"]

@@ -39,6 +39,10 @@ class Facts:
     smooth: float
 
 
+# Of data that nobody has shown.
+UNKNOWN = Facts(1, 0.0, 0.0)
+
+
 def facts(X: npt.NDArray[np.floating], targets: npt.NDArray[np.generic], rows: int) -> Facts:
     """Return the facts, found from some rows.
 
@@ -61,7 +65,9 @@ def facts(X: npt.NDArray[np.floating], targets: npt.NDArray[np.generic], rows: i
     return Facts(rows, 0.0, 0.0) if sample is None else Facts(rows, *sample.told(sample.targets))
 
 
-def has_signal(X: npt.NDArray[np.floating], targets: npt.NDArray[np.generic], *, seed: int = 0) -> bool | None:
+def has_signal(
+    X: npt.NDArray[np.floating], targets: npt.NDArray[np.generic], *, seed: int = 0
+) -> bool | None:
     """Tell whether the inputs say anything about the targets; None for too few rows to tell.
 
     The shares of `facts` are compared with those of the same targets in another order: a permutation test
@@ -103,7 +109,10 @@ class _Sample:
         squares = np.diag(inner).copy()
         distance = np.maximum(0.0, squares[:, None] + squares - 2 * inner)
         median = float(np.median(distance))
-        near = [np.exp(distance / (-width * median)) if median > 0 else np.ones_like(distance) for width in BANDWIDTHS]
+        near = [
+            np.exp(distance / (-width * median)) if median > 0 else np.ones_like(distance)
+            for width in BANDWIDTHS
+        ]
         for kernel in (inner, *near):
             np.fill_diagonal(kernel, 0.0)
         return cls(inner, tuple(k / np.maximum(k.sum(axis=1), 1e-300)[:, None] for k in near), y)
@@ -121,9 +130,10 @@ class _Sample:
 def _centred(targets: npt.NDArray[np.generic]) -> Array:
     if targets.dtype.kind in "iu":
         labels, codes = np.unique(targets, return_inverse=True)
-        y = np.eye(len(labels))[codes.ravel()]
+        y: Array = np.eye(len(labels))[codes.ravel()]
     else:
         y = np.asarray(targets, np.float64).reshape(len(targets), -1)
         largest = float(np.abs(y).max(initial=0.0))
         y = y / largest if 0 < largest < math.inf else y
-    return y - y.mean(axis=0)
+    centred: Array = y - y.mean(axis=0)
+    return centred

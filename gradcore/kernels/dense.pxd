@@ -4,7 +4,8 @@
 from .activations cimport activation_forward
 from .matmul cimport product_panel, transposed_product_rows
 from .program cimport Program, Unit
-from .simd cimport LANES, TILE, real, vec, vlane, vload, vsplat, vtranspose
+from .simd cimport LANES, TILE, real, vec, vlane, vload, vsplat, vtranspose, wide, wsum, wzero
+from .statistics cimport widen_product
 from .types cimport Op, index
 
 
@@ -98,6 +99,32 @@ cdef inline void column_sums(real* sums, const real* panel, index rows) noexcept
             total[LANES + i] += vlane(high, i)
     for i in range(TILE):
         sums[i] = <real>total[i]
+
+
+# Sum of squares of factor (G - mean a b): the weight gradient G = Σ a δ, with the bias gradient b = Σ δ, centred.
+cdef inline double centred_squares(const Program* p, const Op* op, index rows, real factor) noexcept nogil:
+    cdef real means[32]
+    cdef const real* g
+    cdef const real* b
+    cdef vec low, high, mean, f = vsplat(factor)
+    cdef wide total
+    cdef double squares = 0.0
+    cdef index k = 0, i, height, panel
+    while k < op.columns_in:
+        height = op.columns_in - k if op.columns_in - k < TILE else TILE
+        column_sums(means, <const real*>p.activations + op.input * p.capacity + k * p.capacity, rows)
+        for panel in range(panels_of(op.columns_out)):
+            g = <const real*>p.gradients + op.weight + (panel * op.columns_in + k) * TILE
+            b = <const real*>p.gradients + op.bias + panel * TILE
+            total = wzero()
+            for i in range(height):
+                mean = vsplat(means[i] / <real>rows)
+                low = f * (vload(g + i * TILE) - mean * vload(b))
+                high = f * (vload(g + i * TILE + LANES) - mean * vload(b + LANES))
+                total = total + widen_product(low, low) + widen_product(high, high)
+            squares += wsum(total)
+        k += height
+    return squares
 
 
 cdef inline void bias_gradient(const Program* p, const Op* op, index rows) noexcept nogil:

@@ -98,6 +98,7 @@ RECORD_DTYPE = _layout(sizeof(Record), [
     ("weight_gradient", FOLD_DTYPE, _offset(&_record, &_record.weight_gradient)),
     ("bias_gradient", "f8", _offset(&_record, &_record.bias_gradient)),
     ("weight", "f8", _offset(&_record, &_record.weight)), ("update", "f8", _offset(&_record, &_record.update)),
+    ("usable", "f8", _offset(&_record, &_record.usable)),
     ("flat", "f8", _offset(&_record, &_record.flat)), ("skip", "f8", _offset(&_record, &_record.skip)),
     ("branch", "f8", _offset(&_record, &_record.branch)), ("cosine", "f8", _offset(&_record, &_record.cosine)),
 ])

@@ -9,7 +9,7 @@
 # Work is split by outputs, never inside a sum, so the bits do not depend on the number of threads.  Threads meet
 # only where the split changes.  In a probed step (LIGHT, FULL) they meet after every op and fold what it wrote.
 from cpython.pycapsule cimport PyCapsule_New
-from libc.math cimport INFINITY, NAN, fabs, isfinite, pow, sqrt
+from libc.math cimport INFINITY, NAN, fabs, isfinite, ldexp, pow, sqrt
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
@@ -21,7 +21,7 @@ from .arrays cimport (
     plain_softmax_backward, plain_sum_squares, plain_update_running, tile_matrix, untile_matrix,
 )
 from .dense cimport (
-    bias_gradient, clear_pads, dense_backward, dense_forward, panels_of, refresh_transposed, used_columns,
+    bias_gradient, centred_squares, clear_pads, dense_backward, dense_forward, panels_of, refresh_transposed, used_columns,
     weight_gradient,
 )
 from .dropout cimport dropout_forward_panel
@@ -36,7 +36,7 @@ from .program cimport (
     BACKWARD_BATCH, FORWARD, FORWARD_BATCH, OBSERVE, TRAIN, TRANSPOSE, Engine, Program, Unit,
 )
 from .simd cimport LANES, REAL_IS_SINGLE, TILE, real
-from .statistics cimport FoldPart, count_flat, dot, fold_finish, fold_panel, safe_norm, sum_squares
+from .statistics cimport FoldPart, count_flat, dot, fold_finish, fold_panel, safe_norm, safe_squares, sum_squares
 from .threads cimport Team, meet, team_run, team_start, team_stop
 from .types cimport (
     ACTIVATION, ADAM, ADAMW, BATCH_NORM, BATCH_STATISTICS, BINARY_CROSS_ENTROPY, CROSS_ENTROPY, DENSE, DONE, DROP,
@@ -662,13 +662,14 @@ cdef void running_statistics(Program* p, index rows) noexcept nogil:
                            saved_row(p, op, 0), saved_row(p, op, 1), n, rows, op.momentum)
 
 
-cdef void book_gradients(Program* p, bint applied) noexcept nogil:
+cdef void book_gradients(Program* p, bint applied, index rows) noexcept nogil:
     # The ledger's entries about parameters.
     cdef index i
     for i in range(p.n_ops):
         if p.ops[i].weight >= 0:
             if p.mode & FULL:
                 book_full(p, i, applied)
+                book_usable(p, i, rows)
             else:
                 book_light(p, i)
 
@@ -725,6 +726,19 @@ cdef void fold_gradient(Program* p, index i) noexcept nogil:
         p.records[i].bias_gradient = safe_norm(<const real*>p.gradients + op.bias, panels_of(op.columns_out) * TILE)
 
 
+cdef void book_usable(Program* p, index i, index rows) noexcept nogil:
+    # Norm of the centred weight gradient, also where its squares leave the range of double.
+    cdef const Op* op = &p.ops[i]
+    cdef double squares, factor = 1.0
+    if op.kind != DENSE or op.bias < 0:
+        return
+    squares = centred_squares(p, op, rows, 1)
+    if not safe_squares(squares) and squares == squares and not REAL_IS_SINGLE:
+        factor = ldexp(1.0, -600 if squares > 1.0 else 600)
+        squares = centred_squares(p, op, rows, <real>factor)
+    p.records[i].usable = sqrt(squares) / factor
+
+
 cdef void book_full(Program* p, index i, bint applied) noexcept nogil:
     cdef const Op* op = &p.ops[i]
     cdef index rows = op.columns_in if op.kind == DENSE else 1, u = first_unit(p, i)
@@ -776,7 +790,7 @@ cdef void finish_step(Program* p, Team* team, int member, index rows, uint64_t s
             if p.mode & BATCH_STATISTICS:
                 running_statistics(p, rows)
         if probing(p):
-            book_gradients(p, applied)
+            book_gradients(p, applied, rows)
         norm_out[0] = norm
         loss_out[0] = loss
         p.status = DONE if finite else NONFINITE

@@ -575,6 +575,10 @@ class Executor:
                 self.records["bias_gradient"][index] = safe_norm(self._bias(op, gradients))
             if "full" in self.mode:
                 self.records["weight"][index] = safe_norm(self._weight(op, self.parameters))
+                if op.kind == "dense" and op.bias >= 0:
+                    mean = self._activation(op.input, op.columns_in).mean(axis=0)
+                    centred = self._weight(op, gradients) - np.outer(self._bias(op, gradients), mean)
+                    self.records["usable"][index] = safe_norm(centred)
 
     # --- one step
 

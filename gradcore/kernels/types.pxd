@@ -92,6 +92,7 @@ cdef struct Record:            # the books of one op
     double bias_gradient       # norm of the bias gradient
     double weight              # norm of the weights before the step
     double update              # norm of the weight update of this step; NaN when nothing was applied
+    double usable              # dense with bias: norm of the centred weight gradient, Σ (a - mean a) δ; else NaN
     double flat                # elements whose abs(slope) is below 1 % of the function's largest; NaN when not counted
     double skip                # JOIN: norms of dL/d(block input) by the skip and by the branch …
     double branch

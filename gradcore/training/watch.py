@@ -12,7 +12,7 @@ from gradcore.optimizers import Optimizer
 if TYPE_CHECKING:
     from gradcore.health.facts import Facts
     from gradcore.health.faults import Fault
-    from gradcore.health.ledger import Layers, Ledger
+    from gradcore.health.ledger import Ledger
     from gradcore.network import Network
 
 Array = NDArray[Any]
@@ -62,7 +62,7 @@ def check_ledger(
     # steps that are not finite are told of where they happen
     told = len(losses) >= TRACED_STEPS and np.isfinite(losses).all()
     evidence = Evidence(
-        books=Books(ledger, usable_gradient(ledger.layers(), ledger.dtype)),
+        books=Books(ledger),
         optimizer=optimizer,
         constant_loss=constant_loss,
         weights=lambda name, units=None: _weights(net, name, units),
@@ -74,19 +74,6 @@ def check_ledger(
     )
     # where all targets are alike there is nothing to learn, and no chance to read
     return check(evidence) if ledger.level == "full" and constant_loss > 0 else certain(evidence)
-
-
-def usable_gradient(layers: Layers, dtype: Any) -> Array:
-    """rms by layer of what the weight gradient tells about examples, from the ledger alone.
-
-    Of the inputs of a layer only signal / scale differs between examples; where that is rounding, nothing.
-    """
-    with np.errstate(all="ignore"):
-        share = np.where(layers.input_scale > 0, layers.input_signal / layers.input_scale, 0.0)
-    # of one row there is no signal to tell
-    usable = layers.gradient * np.where(np.isnan(share), 1.0, np.minimum(share, 1.0))
-    usable[1:][layers.lost(dtype)[:-1]] = 0.0
-    return np.asarray(usable)
 
 
 def _weights(net: Network, name: str, units: int | None) -> Array:

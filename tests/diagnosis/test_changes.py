@@ -90,9 +90,10 @@ def test_variants_are_what_a_rebuild_gives(change, sizes, rng):
         # the weights stay, which a rebuild draws anew: every parameter draws by its number
         kept, now = variant.get_parameters(), net.get_parameters()
         weights = [kept[name] for name in kept if name.endswith("weight")]
-        assert (weights[0] == now["0.weight"]).all()
+        # (or are drawn from the same numbers, to rounding, where the shapes differ)
+        np.testing.assert_allclose(weights[0], now["0.weight"], rtol=1e-6)
         if weights[-1].shape == now["6.weight"].shape:
-            assert (weights[-1] == now["6.weight"]).all()
+            np.testing.assert_allclose(weights[-1], now["6.weight"], rtol=1e-6)
         rebuilt.set_parameters(kept)
     X, y = rng.normal(size=(20, sizes[0])), rng.integers(0, 3, 20)
     a, b = variant.ledger(X, y), rebuilt.ledger(X, y)

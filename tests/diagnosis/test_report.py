@@ -63,10 +63,10 @@ SICK = {
     "underflow": (deep(40, 64, "sigmoid", init="normal(0.01)"), 1, None, {}),
     "exploding": (deep(12, init="normal(2)"), 1, None, {}),
     "overflow": (deep(9, activation="exponential"), 1, None, {}),
-    "saturated": (deep(2, 32, "tanh"), 255, None, {}),
+    "saturated": (deep(30, 8, "tanh", init="normal(3)"), 255, None, {}),
     "dead": (stack(Dense(8, bias_init="constant(-99)"), "relu", Dense(10)), 1, None, {}),
     "symmetric": (deep(1, 8, init="constant(0.1)"), 1, None, {}),
-    "mixed": (stack(TINY, "sigmoid", TINY, "tanh", TINY, "relu", Dense(10)), 1, None, {}),
+    "mixed": (stack(*4 * [TINY, "sigmoid", TINY, "tanh", TINY, "relu"], Dense(10)), 1, None, {}),
     "steps": (deep(1), 1, None, {"optimizer": "sgd(1e4)", "steps": 50}),
     "stalled": (deep(20, activation="sigmoid", init="normal(0.01)"), 1, None, {"steps": 100}),
     "softmax": (stack(Dense(8), "tanh", Dense(1), "softmax"), 1, 1 / 9, {}),
@@ -98,20 +98,19 @@ def test_healthy_gets_three_lines():
 
 
 def test_proof_is_measured(sick, proof):
-    assert [trial.name for trial in proof.trials] == [
-        "relu only", "Glorot only", "learning rate ×10", "batch norm", "residual blocks", "relu + He", "tanh + Glorot",
-    ]  # fmt: skip
+    names = [trial.name for trial in proof.trials]
+    assert names[-1] == proof.changed.name == sick.best.name == "tanh + Glorot"
+    assert {"tanh only", "batch norm", "residual blocks"} < set(names)
     assert not proof.control.trains
-    assert proof.changed.name == "tanh + Glorot"
     assert proof.changed.trains
-    assert not any(trial.trains for trial in proof.trials[:3])
+    assert not next(trial for trial in proof.trials if trial.name == "tanh only").trains
     assert np.mean(proof.changed.scores) > np.mean(proof.control.scores) + 0.3
     assert proof.to_dict()["best"] == proof.best.name
 
 
 def test_proof_grows(sick):
     sizes = [len(part.trials) for part in prove(sick, Data(*DIGITS), seeds=1, epochs=1)]
-    assert sizes == list(range(1, 8))
+    assert sizes == list(range(1, 9))
 
 
 def test_proof_of_a_regression_with_wild_targets():

