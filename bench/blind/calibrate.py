@@ -1,11 +1,10 @@
-"""Fit the forests of ``gradcore/health/chance.npz`` to rows of `blind.look`, and say how good they are on others.
+"""Fit the forests of ``gradcore/health/chance.npz`` to rows of `blind.look`, and say how good they are on cases left out.
 
-``python -m blind.calibrate TRAIN-ROWS [TEST-ROWS]`` (from the folder bench; needs scikit-learn).
+``python -m blind.calibrate ROWS...`` (from the folder bench; needs scikit-learn).
 """
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,13 +14,10 @@ from sklearn.ensemble import GradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold
 
+from .truth import read
+
 TARGET = Path(__file__).parents[2] / "gradcore" / "health" / "chance.npz"
 TREES, DEPTH = 200, 5
-
-
-def load(path: str) -> list[dict[str, Any]]:
-    """Read rows."""
-    return [json.loads(line) for line in Path(path).read_text().splitlines()]
 
 
 def matrix(rows: list[dict[str, Any]], names: list[str]) -> np.ndarray:
@@ -59,7 +55,7 @@ def fit(
     X, y, w = matrix(rows, names), np.array([row["trains"] for row in rows]), weights(rows)
     groups = np.array([row["number"] for row in rows])
     scores = np.zeros(len(rows))
-    for seen, unseen in GroupKFold(6).split(X, y, groups):
+    for seen, unseen in GroupKFold(5).split(X, y, groups):
         scores[unseen] = model().fit(X[seen], y[seen], sample_weight=w[seen]).decision_function(X[unseen])
     platt = LogisticRegression(C=1e6).fit(scores[:, None], y, sample_weight=w)
     chances = platt.predict_proba(scores[:, None])[:, 1]
@@ -108,11 +104,9 @@ def report(title: str, chances: np.ndarray, rows: list[dict[str, Any]]) -> None:
     print(f"{title:<28} {len(y):>6} rows  right {right:.3f}  area {area:.4f}  calibration {error:.3f}")
 
 
-
 def main() -> None:
     """Fit, report, write."""
-    train = load(sys.argv[1])
-    test = load(sys.argv[2]) if len(sys.argv) > 2 else []
+    train = [row for path in sys.argv[1:] for row in read(Path(path))]
     stored: dict[str, Any] = {}
     for name, chosen in (("before", lambda row: row["steps"] == 0), ("after", lambda row: row["steps"] > 0)):
         rows = [row for row in train if chosen(row)]
@@ -130,10 +124,6 @@ def main() -> None:
             )
         top = np.argsort(fitted.feature_importances_)[::-1][:14]
         print("  " + ", ".join(f"{names[i]} {fitted.feature_importances_[i]:.2f}" for i in top))
-        unseen = [row for row in test if chosen(row) and row["cause"] == "base"]
-        if unseen:
-            score = slope * fitted.decision_function(matrix(unseen, names)) + offset
-            report(f"{name}, kept apart", 1 / (1 + np.exp(-score)), unseen)
         stored |= {f"{name}.{key}": value for key, value in arrays(fitted, slope, offset, names).items()}
     np.savez_compressed(TARGET, **stored)
     print(f"wrote {TARGET.name}: {TARGET.stat().st_size} bytes")

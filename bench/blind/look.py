@@ -18,6 +18,7 @@ from gradcore.diagnosis.diagnose import prepare
 from gradcore.diagnosis.examine import examine
 
 from .family import Case
+from .truth import read
 
 STEPS = (0, 60, 250)
 
@@ -49,12 +50,9 @@ def rows(truth: dict[str, Any], seeds: int = 2) -> Iterator[dict[str, Any]]:
 def main() -> None:
     """Write the rows of a file of truth."""
     source, target = Path(sys.argv[1]), Path(sys.argv[2])
-    done = (
-        {json.loads(line)["number"] for line in target.read_text().splitlines()} if target.exists() else set()
-    )
+    done = {row["number"] for row in read(target)} if target.exists() else set()
     with target.open("a") as file:
-        for line in source.read_text().splitlines():
-            truth = json.loads(line)
+        for truth in read(source):
             if truth["number"] not in done:
                 file.writelines(json.dumps(row) + "\n" for row in rows(truth))
                 file.flush()

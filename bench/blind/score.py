@@ -18,7 +18,7 @@ from gradcore.diagnosis.changes import Change
 from gradcore.diagnosis.diagnose import Diagnosis
 
 from .family import Case
-from .truth import train, trains
+from .truth import read, train, trains
 
 
 def state(truth: dict[str, Any]) -> str:
@@ -127,7 +127,8 @@ def summary(rows: list[dict[str, Any]]) -> str:
         f"broken found                 {found.mean():.3f}",
         f"false alarms, healthy×seeds  {alarms.mean():.4f} of {len(alarms)}",
         f"trains or not, right         {((chances > 0.5) == truth).mean():.3f}, calibration error {error:.3f}",
-        f"a true cause named first     {right.mean():.3f} of {len(known)} with a known cure; of the found {both.mean():.3f}",
+        f"a true cause named first     {right.mean():.3f} of {len(known)} with a known cure",
+        f"  where the fault was found  {both.mean():.3f} of {len(both)}",
     ]
     if top:
         lines.append(f"first suggestion in the top 3 {np.mean(top):.3f} of {len(top)}")
@@ -137,7 +138,7 @@ def summary(rows: list[dict[str, Any]]) -> str:
 def main() -> None:
     """Judge a file of truth."""
     path, steps = Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 0
-    truths = [json.loads(line) for line in path.read_text().splitlines()]
+    truths = read(path)
     if len(sys.argv) > 4:
         truths = [truth for truth in truths if int(sys.argv[3]) <= truth["number"] < int(sys.argv[4])]
     with np.errstate(all="ignore"):

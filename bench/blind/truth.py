@@ -1,11 +1,12 @@
 """The truth: train every case, and each of its changes, with several seeds.
 
-``python -m blind.truth FIRST LAST FILE`` (from the folder bench) appends one line of JSON for each case; cases that the
-file has already are left out, so that a run can be taken up again.
+``python -m blind.truth FIRST LAST FILE [--base]`` (from the folder bench) appends one line of JSON for each case; cases
+that the file has already are left out, so that a run can be taken up again.  ``--base`` leaves the changes out.
 """
 
 from __future__ import annotations
 
+import gzip
 import json
 import math
 import sys
@@ -41,7 +42,7 @@ def constant_loss(case: Case) -> float:
     """Return the loss of the best constant predictor on the data of a case."""
     net, (X, y) = case.network(0), case.data()
     targets = encode(y, case.loss, net.output_size, net.dtype)
-    return Batch(X, targets.values, targets.loss).constant_loss()
+    return Batch(X, targets.values, targets.loss).constant_loss
 
 
 def train(case: Case, seed: int, steps: int = STEPS) -> float:
@@ -74,11 +75,17 @@ def trains(losses: list[float], best: float) -> bool:
     return 2 * good >= len(losses)
 
 
-def measure(number: int) -> dict[str, Any]:
-    """Return a case, its losses and those of its changes where it does not train with every seed."""
+def read(path: Path) -> list[dict[str, Any]]:
+    """Return the lines of a file of JSON lines, which may be packed."""
+    with gzip.open(path, "rt") if path.suffix == ".gz" else path.open() as file:
+        return [json.loads(line) for line in file]
+
+
+def measure(number: int, *, base: bool = False) -> dict[str, Any]:
+    """Return a case, its losses and, unless only those are asked for, those of its changes where it does not train."""
     start, case = time.perf_counter(), draw(number)
     best = min(1.0, reference(case.task))
-    losses = [train(case, seed) for seed in range(SEEDS)]
+    losses = [train(case, seed) for seed in range(SEEDS if not base else SEEDS // 2)]
     best = min([best, *losses])
     good = sum(loss <= 1 - 0.2 * (1 - best) for loss in losses)
     changes: list[dict[str, Any]] = []
@@ -99,7 +106,7 @@ def measure(number: int) -> dict[str, Any]:
                     found.append(train(other, 2))  # the seed that decides
                 changes.append({"cause": cause, "factors": changed, "losses": found})
 
-    if 2 * good < SEEDS:
+    if not base and 2 * good < SEEDS:
         try_all(variants(case))
         if not any(
             trains(c["losses"], best) for c in changes if c["cause"] != "around" and "+" not in c["cause"]
@@ -113,12 +120,12 @@ def measure(number: int) -> dict[str, Any]:
 
 def main() -> None:
     """Measure a range of cases."""
-    first, last, path = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
-    known = {json.loads(line)["number"] for line in path.read_text().splitlines()} if path.exists() else set()
+    first, last, path, base = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]), "--base" in sys.argv
+    known = {truth["number"] for truth in read(path)} if path.exists() else set()
     with path.open("a") as file:
         for number in range(first, last):
             if number not in known:
-                file.write(json.dumps(measure(number)) + "\n")
+                file.write(json.dumps(measure(number, base=base)) + "\n")
                 file.flush()
 
 

@@ -336,7 +336,8 @@ def diagnose(
             kept, count = found.get(fault.kind, (fault, 0))
             found[fault.kind] = (kept, count + 1)
     assert shown is not None
-    symptoms = sorted((replace(f, seeds=(k, seeds)) for f, k in found.values()), key=lambda fault: fault.rank)
+    counted = (replace(fault, seeds=(k, seeds)) for fault, k in found.values())
+    symptoms = sorted(counted, key=lambda fault: (fault.rank[0], -fault.seeds[0], fault.rank))
     return Diagnosis(
         symptoms=tuple(symptoms),
         evidence=shown[1],

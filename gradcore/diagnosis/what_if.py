@@ -140,7 +140,9 @@ class WhatIf:
         alike = [
             o
             for o in cures
-            if o.change.made == first.change.made and o.change.rate == first.change.rate and o.chance > first.chance - ABOUT
+            if o.change.made == first.change.made
+            and o.change.rate == first.change.rate
+            and o.chance > first.chance - ABOUT
         ]
         return min(alike, key=lambda o: CANDIDATES.index(o.change.activation or CANDIDATES[0]))
 

@@ -29,9 +29,9 @@ Array = npt.NDArray[np.float64]
 # A deviation of so many standard deviations is not chance.
 SIGMAS = 4.0
 
-# Below this chance of training a symptom is a fault: of networks that train with every seed, hardly any has so low a
-# one (``docs/diagnosis.md``).
-DOUBT = 0.3
+# Below these chances of training a symptom is a fault, and the chance alone is one: of networks that train with every
+# seed, few have so low a one (``docs/diagnosis.md``).
+DOUBT, DESPAIR = 0.5, 0.3
 
 _ACTIVATION_NAMES = {code: name for name, code in kernels.ACTIVATION_CODES.items()}
 
@@ -236,7 +236,15 @@ class Evidence:
 
         Where all targets are alike there is nothing to learn, and nothing to doubt.
         """
-        return self.constant_loss > 0 and not (self.after or self).learned and self.chance < DOUBT
+        return self._below(DOUBT)
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether the chance alone says that the network will not train."""
+        return self._below(DESPAIR)
+
+    def _below(self, bound: float) -> bool:
+        return self.constant_loss > 0 and not (self.after or self).learned and self.chance < bound
 
     @cached_property
     def loss_sign(self) -> LossSign:

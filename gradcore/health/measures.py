@@ -34,7 +34,10 @@ _CODES = max(kernels.ACTIVATION_CODES.values()) + 1
 # by code of the activation
 _KINKED, _BOUNDED = np.zeros(_CODES), np.zeros(_CODES)
 for _info in REGISTRY.values():
-    _KINKED[_info.code], _BOUNDED[_info.code] = _info.name in ("relu", "leaky_relu", "elu", "selu", "gelu"), _info.bounded
+    _KINKED[_info.code], _BOUNDED[_info.code] = (
+        _info.name in ("relu", "leaky_relu", "elu", "selu", "gelu"),
+        _info.bounded,
+    )
 
 
 def log(x: float) -> float:

@@ -37,9 +37,9 @@ def check(evidence: Evidence) -> list[Fault]:
         # what else shows comes from there
         return [fault for fault in found if fault.kind == "invalid_data"]
     if found or evidence.doubtful:
-        found += _apply(all_rules(certain=False), evidence)
+        found += _symptoms(evidence, fatal=evidence.hopeless)
     found += _later(evidence, found)
-    return sorted(found, key=lambda fault: fault.rank) or ([_unnamed(evidence)] if evidence.doubtful else [])
+    return sorted(found, key=lambda fault: fault.rank) or ([_unnamed(evidence)] if evidence.hopeless else [])
 
 
 def certain(evidence: Evidence) -> list[Fault]:
@@ -53,12 +53,18 @@ def _later(evidence: Evidence, found: list[Fault]) -> list[Fault]:
     if after is None or trace is None:
         return []
     known = {fault.kind for fault in found}
-    faults = certain(after) + (_apply(all_rules(certain=False), after) if evidence.doubtful else [])
+    faults = certain(after) + (_symptoms(after, fatal=evidence.hopeless) if evidence.doubtful else [])
     return [
         replace(fault, evidence={**fault.evidence, "after_steps": len(trace.losses)})
         for fault in faults
         if fault.kind not in known
     ]
+
+
+def _symptoms(evidence: Evidence, *, fatal: bool) -> list[Fault]:
+    """Return the symptoms; of a network that will not train at all, none is less than fatal."""
+    found = _apply(all_rules(certain=False), evidence)
+    return [replace(fault, severity="fatal") for fault in found] if fatal else found
 
 
 def _unnamed(evidence: Evidence) -> Fault:
