@@ -1,4 +1,4 @@
-"""Fit the forests of ``gradcore/health/chance.npz`` to rows of `blind.look`, and say how good they are on cases left out.
+"""Fit the forests of ``gradcore/health/chance.npz`` to rows of `blind.look`, and say how good they are on others.
 
 ``python -m blind.calibrate ROWS...`` (from the folder bench; needs scikit-learn).
 """

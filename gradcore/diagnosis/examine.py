@@ -19,11 +19,11 @@ from gradcore.health.facts import Facts, has_signal
 from gradcore.network import Network
 from gradcore.optimizers import Optimizer
 
-# tanh with Glorot's initial weights: what the healthy counterpart has instead.
-HEALTHY = Change(activation="tanh", init="glorot_normal")
-
 # Rows that the test for signal looks at.
 SAMPLE = 500
+
+# Rows that the healthy counterpart is looked at with.
+ROWS = 32
 
 # Ledgers that are kept of the real steps.
 LEDGERS = 60
@@ -86,12 +86,12 @@ class Reference:
     @cached_property
     def network(self) -> Network:
         """The network itself."""
-        return self._variants.make(HEALTHY)
+        return self._variants.counterpart()
 
     @cached_property
     def books(self) -> Books:
-        """Its books on the batch."""
-        return observe(self.network, self._setting.batch, seed=self._setting.seed)
+        """Its books on a few rows: bounds that come from them are wide."""
+        return observe(self.network, self._setting.few(ROWS).batch, seed=self._setting.seed)
 
     @cached_property
     def trace(self) -> Trace:

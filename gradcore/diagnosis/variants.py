@@ -17,7 +17,7 @@ from gradcore.layers import Layer
 from gradcore.network import Network
 from gradcore.parameters import Parameters, initializer_of
 from gradcore.plan import ParameterSlot, Plan
-from gradcore.streams import INITIAL_WEIGHTS, stream
+from gradcore.streams import COUNTERPART, INITIAL_WEIGHTS, stream
 
 Array = npt.NDArray[Any]
 
@@ -27,6 +27,9 @@ _SPECIAL = (kernels.ACTIVATION_CODES["identity"], kernels.ACTIVATION_CODES["soft
 # Initializers that only multiply standard normal numbers.
 _NORMAL = ("glorot_normal", "he_normal", "lecun_normal", "moment_normal", "normal")
 _ONES = ("gamma", "running_var")
+
+# tanh with Glorot's initial weights: what the healthy counterpart has instead.
+HEALTHY = Change(activation="tanh", init="glorot_normal")
 
 
 class Variants:
@@ -66,6 +69,18 @@ class Variants:
             self._parameters[key] = frame.drawn(layers) if drawn else frame.moved() or frame.drawn(layers)
         plan = frame.with_activation(change.activation) if change.activation else frame.plan
         return _like(net, layers=layers, plan=plan, _parameters=self._parameters[key])
+
+    def counterpart(self) -> Network:
+        """Return the healthy counterpart: tanh and Glorot's variance, biases at zero.
+
+        Only the variance of its weights matters, so that they are uniform and drawn in one go.
+        """
+        net, change = self.network, HEALTHY
+        layers, frame = change.layers(net.layers, net.input_size), self._frame(Change())
+        if not frame.swaps:
+            return net.rebuilt(layers)
+        plan = frame.with_activation(str(change.activation))
+        return _like(net, layers=layers, plan=plan, _parameters=frame.uniform(layers))
 
     def _frame(self, structure: Change) -> _Frame:
         net = self.network
@@ -119,6 +134,20 @@ class _Frame:
         for name, slot in slots.items():
             part = slice(slot.offset, slot.offset + _reals(slot, self.plan))
             np.multiply(self._numbers[part], self._std(found[name], slot), out=parameters.arena[part])
+        parameters.write(self._ones(parameters))
+        return parameters
+
+    def uniform(self, layers: tuple[Layer, ...]) -> Parameters:
+        """Draw uniform weights with the variance of these layers' normal ones."""
+        parameters, tile = Parameters(self.plan), self.plan.tile
+        unit = stream(self.network.seed, COUNTERPART).random(parameters.arena.size, dtype=np.float32)
+        unit = (unit - np.float32(0.5)) * np.float32(np.sqrt(12))
+        for slot in self.plan.parameter_names.values():
+            if slot.kind == "weight":
+                std = self._std(initializer_of(self.plan, layers, slot.op, "weight"), slot)
+                part = parameters.arena[slot.offset : slot.offset + _reals(slot, self.plan)]
+                np.multiply(unit[slot.offset : slot.offset + part.size], std, out=part)
+                part.reshape(-1, slot.rows, tile)[-1, :, (slot.columns - 1) % tile + 1 :] = 0.0  # pads
         parameters.write(self._ones(parameters))
         return parameters
 

@@ -222,7 +222,9 @@ def alternatives(variants: Variants, setting: Setting, evidence: Evidence) -> li
     layers, optimizer = variants.network.layers, setting.optimizer
     current = {activations.resolve(spec)[0].name for spec in hidden_activations(layers)}
     inits = {layer.init for layer in dense_layers(layers)}
-    others = [name for name in CANDIDATES if current and current != {name}]
+    large = variants.network.parameters.size > LARGE
+    candidates = CANDIDATES[:4] if large else CANDIDATES
+    others = [name for name in candidates if current and current != {name}]
     own = _matching(next(iter(current))) if len(current) == 1 else "auto"
     changes = [Change(activation=name) for name in others]
     # The uniform twin has the same variance: to change to it would only be to draw again.
@@ -264,10 +266,12 @@ def alternatives(variants: Variants, setting: Setting, evidence: Evidence) -> li
         changes.append(Change(depth=2 / hidden))
     pairs = [Change(activation=name, init=_matching(name)) for name in others]
     changes += pairs
-    changes += [change.with_(Change(rate=factor)) for change in pairs[:4] for factor in (10.0, 0.1)]
-    changes += [change.with_(Change(standardise=True)) for change in pairs[:4]]
+    # a rate needs no batch of its own
+    rates = (10.0, 3.0, 0.3, 0.1) if large else (10.0, 0.1)
+    changes += [change.with_(Change(rate=factor)) for change in pairs[:4] for factor in rates]
+    changes += [change.with_(Change(standardise=True)) for change in pairs[: 2 if large else 4]]
     if not has(layers, BatchNorm):
-        changes += [change.with_(Change(norm=True)) for change in (*pairs[:3], Change(residual=True))]
+        changes += [change.with_(Change(norm=True)) for change in (*pairs[:2], Change(residual=True))]
     return changes
 
 

@@ -22,8 +22,12 @@ def rule(evidence: Evidence) -> Fault | None:
     the excess gain relative to where a healthy network's would, and past a tenth of a unit, ten steps are enough to
     change the delta itself.
     """
-    books, healthy = evidence.books, evidence.healthy
-    if not books.finite or (healthy is not None and not healthy.finite):
+    books = evidence.books
+    # a counterpart's gain is at least 1, at its output: without this there is no need to look at it
+    if not books.finite or not books.largest_gain > SIGMAS * books.spread:
+        return None
+    healthy = evidence.healthy
+    if healthy is not None and not healthy.finite:
         return None
     usual, scatter = (0.0, 0.0) if healthy is None else (healthy.largest_gain, healthy.spread)
     excess = books.largest_gain - usual
