@@ -120,9 +120,9 @@ class Proof:
 
 
 def treatments(diagnosis: Diagnosis) -> list[Change]:
-    """Choose what to train: what the short table shows, but no more than eight; the advised change last."""
+    """Choose what to train: what the short table shows; the advised change last."""
     best = diagnosis.best
-    chosen = [outcome for outcome in diagnosis.what_if.telling if outcome is not best][-7:]
+    chosen = [outcome for outcome in diagnosis.what_if.telling if outcome is not best]
     return [outcome.change for outcome in [*chosen, *([best] if best else [])]]
 
 

@@ -47,6 +47,9 @@ LARGE = 100_000  # parameters
 # Chances that differ by less say nothing.
 EQUAL = 0.02
 
+# Rows of a short table.
+TELLING = 8
+
 # As promising as another, to somebody who has to choose.
 ABOUT = 0.06
 
@@ -154,32 +157,26 @@ class WhatIf:
 
     @property
     def telling(self) -> list[Outcome]:
-        """What a short table shows, the most promising last.
+        """What a short table shows, the most promising last and the change to make at the end.
 
-        Of every cause the most promising single change; the parts of the best joint one; what makes up for the causes
-        without removing any; and the cures of the best two kinds.
+        The parts of a joint change alone, what makes up for the causes without removing any, a second cure of the same
+        kind, and the most promising single changes of other causes.
         """
-        chosen: list[Outcome] = []
         best = self.best
-        parts = [] if best is None or len(best.change.causes) < 2 else best.change.made
-        ranked = self.ranked()
-        for outcome in ranked:
-            causes = outcome.change.causes
-            single = len(causes) == 1
-            part = single and outcome.change.made[0] in parts
-            if part and best is not None and outcome.change.activation not in (None, best.change.activation):
-                continue
-            known = [o.change.causes for o in chosen if single and o.change.causes == causes]
-            if (single and not known) or (not causes and len(outcome.change.made) == 1):
-                chosen.append(outcome)
-        cures = [
-            o
-            for o in self.cures
-            if o not in chosen and best is not None and o.change.causes == best.change.causes
-        ]
-        chosen += (
-            [o for o in cures if o is best or len(o.change.made) <= len(best.change.made)][:2] if best else []
-        )
+        if best is None:
+            return self.ranked()[:TELLING][::-1]
+        singles: dict[str, Outcome] = {}
+        for outcome in self.ranked():
+            change = outcome.change
+            other = change.activation not in (None, best.change.activation)
+            if len(change.causes) == 1 and not (other and len(best.change.causes) > 1):
+                singles.setdefault(change.causes[0], outcome)
+        joint = len(best.change.causes) > 1
+        parts = [singles.pop(cause) for cause in best.change.causes if cause in singles and joint]
+        around = [o for o in self.outcomes if not o.change.causes and len(o.change.made) == 1]
+        second = [o for o in self.cures if o.change.made == best.change.made and o is not best][:1]
+        chosen = [*parts, *around, *second, best]
+        chosen += [o for o in singles.values() if o not in chosen][: max(0, TELLING - len(chosen))]
         return sorted(chosen, key=lambda outcome: (outcome is best, outcome.chance))
 
     def ranked(self) -> list[Outcome]:

@@ -228,6 +228,9 @@ def why(fault: Fault, diagnosis: Diagnosis) -> list[str]:
         lines.append(_fitting("would do as well: ", same))
     if len(names) == 1 and other:
         lines.append(_fitting("enough, too: ", other))
+    if len(names) > 1:
+        drastic = [o.name for o in table.cures if len(o.change.causes) == 1]
+        lines += [_fitting("more drastic: ", drastic)] if drastic else []
     around = [outcome.name for outcome in table.around if len(outcome.change.made) == 1]
     if around and names:
         lines.append(f"{' or '.join(around)} would make up for {'it' if len(names) == 1 else 'them'}")
