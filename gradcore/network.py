@@ -657,6 +657,11 @@ class Network:
         executor.bind(X, None)
         return dead_units(executor, self.plan, len(X), ops)
 
+    def _count_dead(self, X: Array, op: int) -> tuple[int, int]:
+        """Return how many units of an activation op are dead on every row, and how many there are."""
+        dead = self._dead_units(X, [op]).get(op)
+        return (0, int(self.plan.table["columns_out"][op])) if dead is None else (int(dead.sum()), len(dead))
+
     def _batch(
         self, X: ArrayLike, y: ArrayLike, loss: str, rows: ArrayLike | None
     ) -> tuple[Array, Targets, NDArray[np.int64]]:

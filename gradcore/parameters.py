@@ -45,6 +45,14 @@ class Parameters:
         matrix = untile(arena, slot.offset, slot.rows, slot.columns, self.plan.tile)
         return matrix.T.copy() if len(slot.shape) == 2 else matrix.reshape(-1)
 
+    def of_units(self, name: str, units: int | None = None) -> Array:
+        """Return a plain copy of a parameter by name, or only of the rows of its first units, which is quicker."""
+        slot, width = self.slots[name], self.plan.tile
+        if units is None or units > width or len(slot.shape) == 1:
+            return self.read(self.arena, slot)[:units]
+        panel = self.arena[slot.offset : slot.offset + slot.rows * width].reshape(slot.rows, width)
+        return panel[:, : min(units, slot.columns)].T.copy()
+
     def get(self) -> dict[str, Array]:
         """Return plain copies of all arrays by name."""
         return {

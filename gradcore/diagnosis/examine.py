@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from gradcore import kernels
 from gradcore.diagnosis.changes import Change
-from gradcore.diagnosis.observe import Batch, count_dead, observe, watch
+from gradcore.diagnosis.observe import Batch, observe, watch
 from gradcore.diagnosis.variants import Variants
 from gradcore.health.evidence import Books, Evidence, Trace
 from gradcore.health.facts import Facts, has_signal
@@ -110,8 +107,8 @@ def examine(
         books=observe(net, setting.batch, seed=setting.seed) if books is None else books,
         optimizer=setting.optimizer,
         constant_loss=setting.batch.constant_loss,
-        weights=_reader(net),
-        dead_units=_dead_counter(net, setting.data),
+        weights=net._parameters.of_units,
+        dead_units=lambda op: net._count_dead(setting.data.X, op),
         counterpart=None if healthy is None else lambda: healthy.books,
         facts=setting.facts,
         has_signal=lambda: has_signal(*setting.data.sample(SAMPLE)),
@@ -119,15 +116,16 @@ def examine(
         regression=not setting.batch.loss.classification,
         reachable_loss=_reachable_loss(net, setting.batch),
     )
+    if 0 < np.count_nonzero(evidence.books.layers.weight == 0) < len(evidence.books.layers):
+        begun, batch = net.copy(), setting.batch
+        watch(begun, batch, setting.optimizer, steps=1, batch_size=len(batch), seed=setting.seed)
+        evidence = replace(evidence, begun=_now(evidence, begun, setting))
     if not setting.steps:
         return evidence
     trained = net.copy()
     # the ledgers of the steps are for the one who reads about this network, not for the alternatives to it
     trace = _watch(trained, setting, ledgers=0 if healthy is None else LEDGERS)
-    after = replace(
-        evidence, books=observe(trained, setting.batch, seed=setting.seed), weights=_reader(trained),
-        dead_units=_dead_counter(trained, setting.data), _dead={},
-    )  # fmt: skip
+    after = _now(evidence, trained, setting)
     return replace(
         evidence,
         trace=trace,
@@ -149,8 +147,8 @@ def _reachable_loss(net: Network, batch: Batch) -> float:
 def _now(evidence: Evidence, net: Network, setting: Setting) -> Evidence:
     """Return the evidence of what training has made of the network."""
     return replace(
-        evidence, books=observe(net, setting.batch, seed=setting.seed), weights=_reader(net),
-        dead_units=_dead_counter(net, setting.data), begun=None, _dead={},
+        evidence, books=observe(net, setting.batch, seed=setting.seed), weights=net._parameters.of_units,
+        dead_units=lambda op: net._count_dead(setting.data.X, op), begun=None, _dead={},
     )  # fmt: skip
 
 
@@ -159,20 +157,3 @@ def _watch(net: Network, setting: Setting, *, ledgers: int = 0) -> Trace:
         net, setting.data, setting.optimizer, steps=setting.steps, batch_size=setting.batch_size, seed=setting.seed,
         ledgers=ledgers,
     )  # fmt: skip
-
-
-def _dead_counter(net: Network, data: Batch) -> Callable[[int], tuple[int, int]]:
-    return lambda op: count_dead(net, data, op)
-
-
-def _reader(net: Network) -> Callable[..., npt.NDArray[Any]]:
-    parameters = net._parameters
-
-    def read(name: str, units: int | None = None) -> npt.NDArray[Any]:
-        slot, tile = parameters.slots[name], net.plan.tile
-        if units is None or units > tile:
-            return parameters.read(parameters.arena, slot)
-        panel = parameters.arena[slot.offset : slot.offset + slot.rows * tile].reshape(slot.rows, tile)
-        return panel[:, : min(units, slot.columns)].T
-
-    return read

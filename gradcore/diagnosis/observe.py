@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gradcore import activations, kernels
+from gradcore import kernels
 from gradcore.health.evidence import Books, Trace
 from gradcore.health.ledger import Ledger
+from gradcore.health.loss_curve import constant_loss
 from gradcore.losses import Loss
 from gradcore.network import Network
 from gradcore.optimizers import Optimizer
@@ -60,20 +61,7 @@ class Batch:
     @cached_property
     def constant_loss(self) -> float:
         """The loss of the best constant predictor on these rows."""
-        if self.loss.name == "cross_entropy":
-            shares = np.bincount(self.targets) / len(self)
-            value = -float(np.sum(shares[shares > 0] * np.log(shares[shares > 0])))
-            per_row = 1
-        else:
-            targets = self.targets.astype(np.float64)
-            mean = targets.mean(axis=0)
-            if self.loss.name == "binary_cross_entropy":
-                inner = np.clip(mean, 1e-300, 1 - 1e-16)
-                value = -float(np.mean(mean * np.log(inner) + (1 - mean) * np.log1p(-inner)))
-            else:
-                value = float(np.mean((targets - mean) ** 2))
-            per_row = targets.shape[1]
-        return value * len(self) * per_row if self.loss.reduction == "sum" else value
+        return constant_loss(self.loss.name, self.targets, reduction=self.loss.reduction)
 
     def reachable_loss(self, low: float, high: float, outputs: int) -> float:
         """Return the least loss that outputs between two bounds can have on these rows."""
@@ -107,41 +95,6 @@ def observe(net: Network, batch: Batch, *, level: str = "full", seed: int = 0) -
     loss = executor.observe(np.arange(len(batch)), mode=_TRAINING | kernels.MODES[level], seed=seed, step=1)
     ledger = Ledger(net.plan, executor.records, float(loss), level=level, rows=len(batch))
     return Books(ledger)
-
-
-def count_dead(net: Network, data: Batch, op: int) -> tuple[int, int]:
-    """Count the units of an activation op whose slope is zero, to rounding, on every row of the data.
-
-    Returns
-    -------
-    dead, units : int
-    """
-    table = net.plan.table
-    units = int(table["columns_out"][op])
-    name = _NAMES[int(table["code"][op])]
-    info = activations.REGISTRY.get(name)
-    if info is None:
-        return 0, units
-    parameter = {} if info.parameter_name is None else {info.parameter_name: float(table["parameter"][op])}
-    backward = getattr(activations, f"{name}_backward")
-    # a function without a largest slope is dead only where the slope is zero
-    bound = 0.0 if np.isinf(info.max_slope) else float(np.finfo(net.dtype).eps) * info.max_slope
-    capacity = min(len(data), 1024)
-    executor = net.executor(capacity, loss=data.loss)
-    executor.bind(data.X, data.targets)
-    alive = np.zeros(units, bool)
-    mode = kernels.MODES["batch_statistics"]
-    for first in range(0, len(data), capacity):
-        rows = np.arange(first, min(first + capacity, len(data)))
-        executor.observe(rows, mode=mode, seed=0, step=1, stop=op - 1)
-        z = kernels.untile_slot(executor.activations, int(table["input"][op]), capacity, len(rows), units)
-        alive |= (np.abs(backward(np.ones_like(z), z, **parameter)) > bound).any(axis=0)
-        if alive.all():
-            break
-    return int(units - alive.sum()), units
-
-
-_NAMES = {code: name for name, code in kernels.ACTIVATION_CODES.items()}
 
 
 def watch(

@@ -34,8 +34,8 @@ def healthy_figures(diagnosis: Diagnosis, example: str) -> list[str]:
     return [
         f"gradient end to end, log10: {signed(diagnosis.ledger.end_to_end_log10)};"
         f" {example} signal, input to last layer ×{signal}",
-        f"loss {diagnosis.ledger.loss:.3g} on one batch;"
-        f" the best layer's usable gradient {diagnosis.books.usable.max():.1e}",
+        f"loss {diagnosis.ledger.loss:.3g} on one batch; the best layer's usable gradient"
+        f" {diagnosis.books.usable.max():.1e}; chance {diagnosis.chance:.0%}",
     ]
 
 

@@ -31,7 +31,7 @@ SIGMAS = 4.0
 
 # Below these chances of training a symptom is a fault, and the chance alone is one: of networks that train with every
 # seed, few have so low a one (``docs/diagnosis.md``).
-DOUBT, DESPAIR = 0.5, 0.3
+DOUBT, DESPAIR = 0.4, 0.25
 
 _ACTIVATION_NAMES = {code: name for name, code in kernels.ACTIVATION_CODES.items()}
 

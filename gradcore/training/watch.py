@@ -65,8 +65,8 @@ def check_ledger(
         books=Books(ledger),
         optimizer=optimizer,
         constant_loss=constant_loss,
-        weights=lambda name, units=None: _weights(net, name, units),
-        dead_units=lambda op: _dead_units(net, X, op),
+        weights=net._parameters.of_units,
+        dead_units=lambda op: net._count_dead(X, op),
         facts=facts,
         batch_size=batch_size,
         regression=regression,
@@ -74,18 +74,3 @@ def check_ledger(
     )
     # where all targets are alike there is nothing to learn, and no chance to read
     return check(evidence) if ledger.level == "full" and constant_loss > 0 else certain(evidence)
-
-
-def _weights(net: Network, name: str, units: int | None) -> Array:
-    """Return a parameter, or only the rows of its first units, which a panel of the arena holds."""
-    parameters, tile = net._parameters, net.plan.tile
-    slot = parameters.slots[name]
-    if units is None or units > tile or len(slot.shape) == 1:
-        return parameters.read(parameters.arena, slot)[:units]
-    panel = parameters.arena[slot.offset : slot.offset + slot.rows * tile].reshape(slot.rows, tile)
-    return panel[:, : min(units, slot.columns)].T
-
-
-def _dead_units(net: Network, X: Array, op: int) -> tuple[int, int]:
-    dead = net._dead_units(X, [op]).get(op)
-    return (0, int(net.plan.table["columns_out"][op])) if dead is None else (int(dead.sum()), len(dead))

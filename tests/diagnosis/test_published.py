@@ -1,8 +1,8 @@
 """Networks of the kinds that published detectors were judged by: the cause is named, the controls stay silent.
 
-Two concentric circles, layers of five units, Adam(0.001), batches of 128: the small networks of AUTOTRAINER (Zhang et al.,
-ICSE 2021), rebuilt from the published facts.  A regression with unscaled targets and a softmax over one unit come from the
-faulty programs of DeepLocalize (Wardat et al., ICSE 2021), constant initial weights from TheDeepChecker.
+Two concentric circles, layers of five units, Adam(0.001), batches of 128: the small networks of AUTOTRAINER (Zhang et
+al., ICSE 2021), rebuilt from the published facts.  A regression with unscaled targets and a softmax over one unit come
+from the faulty programs of DeepLocalize (Wardat et al., ICSE 2021), constant initial weights from TheDeepChecker.
 """
 
 import numpy as np
@@ -65,7 +65,9 @@ def test_softmax_over_one_unit():
 
 
 def test_constant_weights():
-    net = Network([Dense(64, init="constant(0.01)"), "relu", Dense(1, init="constant(0.01)")], input_size=2, seed=0)
+    net = Network(
+        [Dense(64, init="constant(0.01)"), "relu", Dense(1, init="constant(0.01)")], input_size=2, seed=0
+    )
     fault = diagnose(net, X, Y).faults[0]
     assert (fault.kind, fault.causes) == ("symmetric_weights", ("symmetric_initial_weights",))
 

@@ -30,8 +30,12 @@ def all_rules(*, certain: bool | None = None) -> tuple[Rule, ...]:
     )
 
 
-def check(evidence: Evidence) -> list[Fault]:
-    """Return what is wrong, the most severe fault first; an empty list for a healthy network."""
+def check(evidence: Evidence, *, foresee: bool = True) -> list[Fault]:
+    """Return what is wrong, the most severe fault first; an empty list for a healthy network.
+
+    With `foresee` a network that is unlikely to train has a fault also where no rule names one; the chance is that of a
+    network before training, so that during training only what is there counts.
+    """
     found = certain(evidence)
     if any(fault.kind == "invalid_data" and fault.severity == "fatal" for fault in found):
         # what else shows comes from there
@@ -39,7 +43,9 @@ def check(evidence: Evidence) -> list[Fault]:
     if found or evidence.doubtful:
         found += _symptoms(evidence, fatal=evidence.hopeless)
     found += _later(evidence, found)
-    return sorted(found, key=lambda fault: fault.rank) or ([_unnamed(evidence)] if evidence.hopeless else [])
+    if not found and foresee and evidence.hopeless:
+        found = [_unnamed(evidence)]
+    return sorted(found, key=lambda fault: fault.rank)
 
 
 def certain(evidence: Evidence) -> list[Fault]:
