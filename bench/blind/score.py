@@ -118,9 +118,8 @@ def summary(rows: list[dict[str, Any]]) -> str:
     chances = np.array([row["chances"][0] for row in rows])
     truth = np.array([row["state"] != "broken" for row in rows])
     order = np.argsort(chances)
-    error = sum(abs(chances[b].mean() - truth[b].mean()) * len(b) for b in np.array_split(order, 10)) / len(
-        rows
-    )
+    bins = np.array_split(order, min(10, len(rows)))
+    error = sum(abs(chances[b].mean() - truth[b].mean()) * len(b) for b in bins) / len(rows)
     top = [row["top3"] for row in rows if "top3" in row]
     lines = [
         f"{len(rows)} cases: {len(broken)} broken, {sum(row['state'] == 'healthy' for row in rows)} healthy",
