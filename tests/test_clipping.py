@@ -65,7 +65,8 @@ def test_clipping_twice_is_clipping_once(dtype, seed, exponent, share):
 def test_the_limit_holds_for_a_million_elements(dtype):
     g = np.random.default_rng(0).normal(size=1_000_000).astype(dtype)
     clip_grad_norm_(g, 1.0)
-    assert 1 - 4 * np.finfo(dtype).eps <= np.linalg.norm(g.astype("f8")) <= 1 + 1e-14
+    norm = math.sqrt(math.fsum(g.astype("f8") ** 2))  # exact: a BLAS loses more digits than are allowed here
+    assert 1 - 4 * np.finfo(dtype).eps <= norm <= 1 + 1e-14
 
 
 @pytest.mark.parametrize(

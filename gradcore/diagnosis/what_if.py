@@ -193,7 +193,9 @@ class WhatIf:
     def __str__(self) -> str:
         width = max((len(outcome.name) for outcome in self.outcomes), default=0)
         lines = [f"{'what if':<{width}}{'gradient':>10}{'signal':>9}{'chance':>8}"]
-        lines += [f"{o.name:<{width}}{o.gradient:>10.1f}{o.signal:>9.1f}{o.chance:>8.0%}" for o in self.ranked()]
+        lines += [
+            f"{o.name:<{width}}{o.gradient:>10.1f}{o.signal:>9.1f}{o.chance:>8.0%}" for o in self.ranked()
+        ]
         return "\n".join(lines)
 
 

@@ -42,6 +42,8 @@ def healthy_figures(diagnosis: Diagnosis, example: str) -> list[str]:
 def headline(fault: Fault) -> str:
     """Say what the fault means for the network."""
     k, n = fault.seeds
+    if "chance" in fault.evidence:
+        return "this network is unlikely to learn"
     if fault.severity == "fatal":
         return (
             "this network cannot learn" if 2 * k > n or n == 1 else "this network may be born unable to learn"
@@ -177,6 +179,8 @@ def _where_loss_oscillating(fault: Fault, diagnosis: Diagnosis, example: str) ->
 
 def _where_loss_stalled(fault: Fault, diagnosis: Diagnosis, example: str) -> list[str]:
     e = fault.evidence
+    if "chance" in e:  # foreseen, not seen
+        return [f"no symptom stands out, but of networks with such books only {e['chance']:.0%} train"]
     return [
         f"after {e['steps']} steps the loss is {e['last']:.3g}, large and unchanging;",
         f"knowing nothing costs {e['constant_loss']:.3g}",
@@ -208,7 +212,12 @@ def why(fault: Fault, diagnosis: Diagnosis) -> list[str]:
     """Say what causes the fault, and what else would have to hold."""
     lines = []
     names = [cause.replace("_", " ") for cause in fault.causes]
-    if len(names) > 1:
+    likely = diagnosis.best is not None and diagnosis.best.trains
+    if names and not likely and fault.causes == diagnosis.what_if.causes:
+        chance = f"{diagnosis.best.chance:.0%}" if diagnosis.best is not None else "no"
+        lines.append(f"several things at once, most likely {' and '.join(names)} among them:")
+        lines.append(f"no change that was tried is enough (the best has {chance} chance)")
+    elif len(names) > 1:
         lines.append(f"{_NUMBERS[len(names)]} causes, and fixing only one is not enough")
     elif names:
         lines.append(f"one cause: {names[0]}")

@@ -73,4 +73,6 @@ def check_ledger(
         trace=Trace(losses, np.full(len(losses), np.nan), 1, constant_loss) if told else None,
     )
     # where all targets are alike there is nothing to learn, and no chance to read
-    return check(evidence, foresee=False) if ledger.level == "full" and constant_loss > 0 else certain(evidence)
+    return (
+        check(evidence, foresee=False) if ledger.level == "full" and constant_loss > 0 else certain(evidence)
+    )
