@@ -33,6 +33,7 @@ _HOME = {
     "clip_grad_value_": "clipping",
     "datasets": "datasets",
     "diagnose": "diagnosis.diagnose",
+    "diagnose_arrays": "diagnosis.arrays",
     "grad_norm": "clipping",
     "initializers": "initializers",
     "losses": "losses",
@@ -42,6 +43,7 @@ _HOME = {
     "softmax": "softmaxes",
     "statistics": "array_statistics",
     "theory": "health.theory",
+    "torch": "torch",
 }
 
 __all__ = ["__version__", "kernels", *_HOME]

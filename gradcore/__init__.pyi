@@ -6,6 +6,7 @@ from gradcore import (
     kernels as kernels,
     losses as losses,
     optimizers as optimizers,
+    torch as torch,
 )
 from gradcore.array_statistics import Statistics as Statistics, statistics as statistics
 from gradcore.clipping import (
@@ -13,6 +14,7 @@ from gradcore.clipping import (
     clip_grad_value_ as clip_grad_value_,
     grad_norm as grad_norm,
 )
+from gradcore.diagnosis.arrays import diagnose_arrays as diagnose_arrays
 from gradcore.diagnosis.diagnose import Diagnosis as Diagnosis, diagnose as diagnose
 from gradcore.errors import FaultError as FaultError, GradcoreWarning as GradcoreWarning
 from gradcore.gradients import check_gradients as check_gradients

@@ -169,6 +169,8 @@ class Evidence:
         Rows of a real step.
     regression : bool
         Whether the targets are numbers, which can have a scale.
+    loss_known : bool
+        Whether the ledger has the loss (arrays from elsewhere may come without).
     reachable_loss : float
         The least loss on this batch that the bounds of the output activation allow; 0 without one.
     trace : Trace or None
@@ -192,6 +194,7 @@ class Evidence:
     has_signal: Callable[[], bool | None] = lambda: None
     batch_size: int = 32
     regression: bool = False
+    loss_known: bool = True
     reachable_loss: float = 0.0
     trace: Trace | None = None
     counterpart_trace: Callable[[], Trace] | None = None

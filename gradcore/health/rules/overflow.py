@@ -24,7 +24,7 @@ def rule(evidence: Evidence) -> Fault | None:
     if len(spoilt):
         first = int(spoilt[0])
         return _fault(evidence, first, "forward", "output", float(records["output"]["max_abs"][first - 1]))
-    if not math.isfinite(ledger.loss):
+    if evidence.loss_known and not math.isfinite(ledger.loss):
         return _fault(evidence, last, "forward", "loss", float(records["output"]["max_abs"][last]))
     bad = {what: _spoilt(records[what][:-1]) for what in ("d_output", "weight_gradient", "d_input")}
     anywhere = np.flatnonzero(np.logical_or.reduce(list(bad.values())))

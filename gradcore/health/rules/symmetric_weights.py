@@ -23,6 +23,8 @@ def rule(evidence: Evidence) -> Fault | None:
     names = {slot.op: name for name, slot in ledger.plan.parameter_names.items() if slot.kind == "weight"}
     found = []
     for i in range(len(dense) - 1):
+        if not {int(dense[i]), int(dense[i + 1])} <= names.keys():
+            continue  # weights that nobody has shown
         twins = evidence.weights(names[int(dense[i])], 2)
         if len(twins) < 2 or not (twins[0] == twins[1]).all():
             continue

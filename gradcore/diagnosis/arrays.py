@@ -1,0 +1,360 @@
+"""The door for networks that live elsewhere: the rules on arrays that somebody else computed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from numpy.typing import ArrayLike
+
+from gradcore import activations, kernels
+from gradcore.diagnosis.report import layer_table
+from gradcore.diagnosis.words import headline, where
+from gradcore.health.evidence import Books, Evidence
+from gradcore.health.facts import UNKNOWN, Facts, facts
+from gradcore.health.faults import Fault
+from gradcore.health.ledger import Ledger
+from gradcore.health.loss_curve import constant_loss as loss_of_constant
+from gradcore.health.rules import certain, check
+from gradcore.health.units import largest_slope
+from gradcore.optimizers import Optimizer, resolve as resolve_optimizer
+from gradcore.plan import ParameterSlot, Plan
+
+Array = npt.NDArray[Any]
+
+_KINDS = {"dense": "dense", "norm": "batch_norm", "dropout": "dropout"}
+
+
+@dataclass(frozen=True)
+class LayerArrays:
+    """One op of a network that lives elsewhere; what is not known stays None.
+
+    Parameters
+    ----------
+    name : str
+    kind : str
+        ``"dense"``, ``"norm"``, ``"dropout"`` or the name of an activation (``"relu"``, ``"leaky_relu(0.2)"``).
+    input, output : array_like, shape (rows, …, columns)
+        What the op read and made; all axes but the last are rows.  Where one is missing, that of the neighbour stands
+        for it.
+    delta : array_like
+        dL/d(output).
+    weight, weight_gradient : array_like, shape (units, inputs)
+        More axes (of a convolution) count as inputs.
+    bias_gradient : array_like, shape (units,)
+    """
+
+    name: str
+    kind: str = "dense"
+    input: ArrayLike | None = None
+    output: ArrayLike | None = None
+    delta: ArrayLike | None = None
+    weight: ArrayLike | None = None
+    weight_gradient: ArrayLike | None = None
+    bias_gradient: ArrayLike | None = None
+
+
+@dataclass(frozen=True)
+class ArraysDiagnosis:
+    """What `diagnose_arrays` found: verdict, faults and ledger.
+
+    Alternatives cannot be tried on arrays: causes are named only where the fault itself tells them.
+
+    Attributes
+    ----------
+    faults : tuple of Fault
+        The most severe first.
+    ledger : Ledger
+    chance : float or None
+        Of training; None where too little is known to tell.
+    missing : tuple of str
+        What the rules would have needed.
+    """
+
+    faults: tuple[Fault, ...]
+    books: Books = field(repr=False)
+    chance: float | None
+    missing: tuple[str, ...]
+    optimizer: Optimizer
+    changed: None = None
+    network: Any = field(default_factory=lambda: SimpleNamespace(layers=()), repr=False)
+
+    @property
+    def healthy(self) -> bool:
+        """Whether no rule found a fault in what is known."""
+        return not self.faults
+
+    @property
+    def ledger(self) -> Ledger:
+        """The books of every op."""
+        return self.books.ledger
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as plain numbers, strings and lists."""
+        return {
+            "healthy": self.healthy,
+            "faults": [fault.to_dict() for fault in self.faults],
+            "chance": self.chance,
+            "missing": list(self.missing),
+            "ledger": self.ledger.to_dict(),
+        }
+
+    def __str__(self) -> str:
+        if self.healthy:
+            lines = ["✓ HEALTHY: no rule finds a fault in these arrays"]
+        else:
+            first, *others = self.faults
+            lines = [f"✗ {first.title}: {headline(first)}", ""]
+            for label, fault in [("where", first), *(("also", fault) for fault in others)]:
+                head = f"{fault.title.lower()}: " if label == "also" else ""
+                told, *rest = where(fault, self, "example")  # type: ignore[arg-type]  # it reads what both have
+                lines += [f"  {label:<7} {head}{told}", *(" " * 10 + line for line in rest)]
+            lines += [
+                "  why     arrays cannot be tried otherwise: gradcore.diagnose tells causes of networks"
+            ]
+        if self.missing:
+            lines += [f"  without {', '.join(self.missing)}"]
+        return "\n".join([*lines, "", *layer_table(self)])  # type: ignore[arg-type]
+
+
+def diagnose_arrays(
+    layers: Iterable[LayerArrays | Mapping[str, Any]],
+    *,
+    loss: float | None = None,
+    inputs: ArrayLike | None = None,
+    targets: ArrayLike | None = None,
+    optimizer: str | Optimizer = "adam",
+    batch_size: int = 32,
+) -> ArraysDiagnosis:
+    """Apply the rules to arrays of one batch, forward and backward, of a network from anywhere.
+
+    Parameters
+    ----------
+    layers : iterable of LayerArrays or mappings with its names
+        The ops in the order of the forward pass; at least one is dense.
+    loss : float, optional
+        Of the batch.
+    inputs : array_like, optional
+        Of the network; else the input of the first op.
+    targets : array_like, optional
+        Labels (integers) or numbers.  With them and the loss the chance of training is told, and with it symptoms that
+        healthy networks can show as well; without, only faults that are certain.
+    optimizer : str or Optimizer
+        What the network is trained with.
+    batch_size : int
+        Rows of a real step.
+
+    Raises
+    ------
+    ValueError, TypeError
+        No dense op, an unknown kind, arrays whose shapes do not go together: named by the op.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> x, w = rng.normal(size=(32, 4)), np.full((3, 4), 1e30, np.float32)
+    >>> with np.errstate(over="ignore"):
+    ...     z = np.float32(x @ w.T) ** 2
+    >>> found = diagnose_arrays([{"name": "layer.0", "input": x, "output": z, "weight": w}])
+    >>> found.faults[0].kind, found.faults[0].ops
+    ('overflow', ('layer.0',))
+    """
+    ops = [part if isinstance(part, LayerArrays) else LayerArrays(**part) for part in layers]
+    chosen = resolve_optimizer(optimizer)
+    table = _Table(ops, inputs)
+    y = None if targets is None else _targets(targets)
+    if y is not None and len(y) != table.rows:
+        raise ValueError(f"targets has {len(y)} rows and the arrays have {table.rows}")
+    known: Facts = UNKNOWN
+    constant = math.nan
+    if y is not None:
+        name = "cross_entropy" if y.dtype.kind == "i" else "mse"
+        constant = loss_of_constant(name, y)
+        known = facts(table.input, y, len(y))
+    ledger = Ledger(table.plan, table.records, math.nan if loss is None else float(loss), rows=table.rows)
+    books = Books(ledger)
+    evidence = Evidence(
+        books=books,
+        optimizer=chosen,
+        constant_loss=constant,
+        weights=table.of_units,
+        dead_units=table.count_dead,
+        batch_size=batch_size,
+        regression=y is not None and y.dtype.kind == "f",
+        loss_known=loss is not None,
+        facts=known,
+    )
+    missing = (
+        table.missing + (() if loss is not None else ("loss",)) + (() if y is not None else ("targets",))
+    )
+    if missing or not constant > 0:
+        return ArraysDiagnosis(tuple(certain(evidence)), books, None, missing, chosen)
+    return ArraysDiagnosis(tuple(check(evidence)), books, evidence.chance, missing, chosen)
+
+
+def _targets(targets: ArrayLike) -> Array:
+    y = np.asarray(targets)
+    if y.dtype.kind in "iub":
+        return y.reshape(len(y), -1)[:, 0].astype(np.int64) if y.ndim < 3 else y.ravel().astype(np.int64)
+    return y.reshape(len(y), -1).astype(np.float64)
+
+
+class _Table:
+    """Plan and records of ops that are known by their arrays."""
+
+    def __init__(self, ops: list[LayerArrays], inputs: ArrayLike | None) -> None:
+        if not any(op.kind == "dense" for op in ops):
+            raise ValueError("diagnose_arrays needs at least one op of kind 'dense'")
+        self.ops = ops
+        self.dtype = next(
+            (_real(op.weight).dtype for op in ops if op.weight is not None), np.dtype(np.float64)
+        )
+        outputs = [self._matrix(op, "output") for op in ops]
+        before = [self._matrix(op, "input") for op in ops]
+        if inputs is not None:
+            before[0] = self._matrix(LayerArrays("inputs", input=inputs), "input")
+        self.outputs = [o if o is not None else b for o, b in zip(outputs, [*before[1:], None], strict=True)]
+        self.inputs = [
+            b if b is not None else o for b, o in zip(before, [None, *self.outputs[:-1]], strict=True)
+        ]
+        deltas = [self._matrix(op, "delta") for op in ops]
+        self.rows = next((len(x) for x in [*self.inputs, *self.outputs, *deltas] if x is not None), 1)
+        first = self.inputs[0]
+        self.input = np.zeros((self.rows, 1), self.dtype) if first is None else first
+        self.plan = self._plan()
+        self.records = self._records(deltas)
+        self.missing = tuple(
+            what
+            for what, lacks in {
+                "outputs": any(x is None for x in self.outputs),
+                "deltas": any(d is None for d in deltas),
+                "weights": any(op.kind == "dense" and op.weight is None for op in ops),
+                "weight gradients": any(op.kind == "dense" and op.weight_gradient is None for op in ops),
+            }.items()
+            if lacks
+        )
+
+    def _matrix(self, op: LayerArrays, what: str) -> Array | None:
+        value = getattr(op, what)
+        if value is None:
+            return None
+        array = _real(value)
+        if array.ndim == 0:
+            raise ValueError(f"{what} of {op.name!r} is a single number; give an array (rows, columns)")
+        return np.ascontiguousarray(array.reshape(-1, array.shape[-1]), self.dtype)
+
+    def _plan(self) -> Plan:
+        table = np.zeros(len(self.ops), kernels.OP_DTYPE)
+        for place in ("weight", "bias", "transposed", "state", "saved", "partner"):
+            table[place] = -1
+        slots = {}
+        width = self.input.shape[1]
+        for i, op in enumerate(self.ops):
+            row, x, y = table[i], self.inputs[i], self.outputs[i]
+            weight = None if op.weight is None else _flat_weight(op.weight)
+            columns_in = x.shape[1] if x is not None else weight.shape[1] if weight is not None else width
+            columns_out = (
+                y.shape[1] if y is not None else weight.shape[0] if weight is not None else columns_in
+            )
+            if op.kind in _KINDS:
+                row["kind"] = kernels.OP_KINDS[_KINDS[op.kind]]
+            else:
+                info, parameter = activations.resolve(op.kind)
+                row["kind"], row["code"], row["parameter"] = (
+                    kernels.OP_KINDS["activation"],
+                    info.code,
+                    parameter,
+                )
+            row["columns_in"], row["columns_out"] = columns_in, columns_out
+            if op.kind == "dense" and weight is not None:
+                if weight.shape[0] != columns_out:
+                    raise ValueError(
+                        f"weight of {op.name!r} has {weight.shape[0]} units and its output {columns_out} columns"
+                    )
+                row["weight"] = 0
+                slots[f"{op.name}.weight"] = ParameterSlot(0, columns_in, columns_out, "weight", i)
+            width = columns_out
+        return Plan(
+            table=table, names=tuple(op.name for op in self.ops), layer_index=tuple((i,) for i in range(len(table))),
+            parameter_names=slots, dtype=self.dtype, tile=1, columns_in=self.input.shape[1], columns_out=width,
+            activation_columns=0, delta_columns=0, parameter_size=0, transposed_size=0, state_size=0, saved_size=0,
+        )  # fmt: skip
+
+    def _records(self, deltas: list[Array | None]) -> Array:
+        records = np.zeros(len(self.ops) + 1, kernels.RECORD_DTYPE)
+        records.view(np.float64)[:] = np.nan
+
+        def book(i: int, name: str, matrix: Array | None, *, signal: bool = False) -> None:
+            if matrix is not None:
+                records[name][i] = kernels.fold(matrix, signal=signal)
+
+        book(-1, "output", self.inputs[0], signal=True)
+        for i, op in enumerate(self.ops):
+            book(i, "output", self.outputs[i], signal=True)
+            book(i, "d_output", deltas[i])
+            book(i, "d_input", deltas[i - 1] if i else None)
+            if op.weight is not None:
+                records["weight"][i] = _norm(_flat_weight(op.weight))
+            if op.weight_gradient is not None:
+                book(i, "weight_gradient", np.ascontiguousarray(_flat_weight(op.weight_gradient), self.dtype))
+            if op.bias_gradient is not None:
+                records["bias_gradient"][i] = _norm(_real(op.bias_gradient))
+            if op.kind == "dense":
+                records["usable"][i] = self._usable(i)
+            elif op.kind not in _KINDS and self.inputs[i] is not None:
+                flat = np.abs(self._slope(i)) < 0.01 * largest_slope(self.plan, i)
+                records["flat"][i] = np.count_nonzero(flat)
+        return records
+
+    def _usable(self, i: int) -> float:
+        """Norm of the centred weight gradient, Σ (a - mean a) δ = G - mean a · Σ δ; NaN where that is not known."""
+        op, inputs = self.ops[i], self.inputs[i]
+        if op.weight_gradient is None or op.bias_gradient is None or inputs is None:
+            return math.nan
+        gradient, bias = _flat_weight(op.weight_gradient), _real(op.bias_gradient).ravel()
+        if gradient.shape != (len(bias), inputs.shape[1]):
+            return math.nan
+        with np.errstate(all="ignore"):
+            mean = inputs.mean(axis=0, dtype=np.float64)
+            return _norm(gradient.astype(np.float64) - bias[:, None] * mean)
+
+    def _slope(self, i: int) -> Array:
+        info, parameter = activations.resolve(self.ops[i].kind)
+        backward = getattr(activations, f"{info.name}_backward")
+        z = self.inputs[i]
+        arguments = {} if info.parameter_name is None else {info.parameter_name: parameter}
+        slope: Array = backward(np.ones_like(z), z, **arguments)
+        return slope
+
+    def of_units(self, name: str, units: int | None = None) -> Array:
+        """Return the weights of an op, or those of its first units."""
+        weight = self.ops[self.plan.parameter_names[name].op].weight
+        assert weight is not None
+        return _flat_weight(weight)[:units]
+
+    def count_dead(self, op: int) -> tuple[int, int]:
+        """Return how many units of an activation are dead on these rows, and how many there are."""
+        bound = largest_slope(self.plan, op) * float(np.finfo(self.dtype).eps)
+        flat = np.abs(self._slope(op)) <= (0.0 if math.isinf(bound) else bound)
+        return int(np.count_nonzero(flat.all(axis=0))), flat.shape[1]
+
+
+def _real(value: ArrayLike) -> Array:
+    array = np.asarray(value)
+    if array.dtype.kind not in "buif":
+        raise TypeError(f"arrays must hold numbers, got dtype {array.dtype}")
+    return array if array.dtype in (np.float32, np.float64) else array.astype(np.float64)
+
+
+def _flat_weight(value: ArrayLike) -> Array:
+    array = _real(value)
+    return array.reshape(len(array), -1) if array.ndim else array.reshape(1, 1)
+
+
+def _norm(values: Array) -> float:
+    return kernels.safe_norm(np.ascontiguousarray(values).ravel()) if values.size else 0.0
