@@ -81,7 +81,7 @@ class Change:
     --------
     >>> change = Change(activation="tanh", init="glorot_normal")
     >>> change.name, change.causes
-    ('tanh + Glorot', ('activation', 'initial_weights'))
+    ('tanh + Glorot', ('initial_weights', 'activation'))
     """
 
     activation: str | None = None
