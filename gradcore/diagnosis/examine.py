@@ -90,11 +90,6 @@ class Reference:
         """Its books on a few rows: bounds that come from them are wide."""
         return observe(self.network, self._setting.few(ROWS).batch, seed=self._setting.seed)
 
-    @cached_property
-    def trace(self) -> Trace:
-        """The course of the same real steps on a copy."""
-        return _watch(self.network.copy(), self._setting)
-
 
 def examine(
     net: Network, setting: Setting, healthy: Reference | None, books: Books | None = None
@@ -126,12 +121,7 @@ def examine(
     # the ledgers of the steps are for the one who reads about this network, not for the alternatives to it
     trace = _watch(trained, setting, ledgers=0 if healthy is None else LEDGERS)
     after = _now(evidence, trained, setting)
-    return replace(
-        evidence,
-        trace=trace,
-        counterpart_trace=None if healthy is None else lambda: healthy.trace,
-        after=after,
-    )
+    return replace(evidence, trace=trace, after=after)
 
 
 def _reachable_loss(net: Network, batch: Batch) -> float:

@@ -175,8 +175,6 @@ class Evidence:
         The least loss on this batch that the bounds of the output activation allow; 0 without one.
     trace : Trace or None
         Of real steps on a copy, where steps were asked for.
-    counterpart_trace : callable or None
-        Returns the trace of the same steps on the healthy counterpart.
     after : Evidence or None
         Of what these steps made of the network.
     begun : Evidence or None
@@ -197,7 +195,6 @@ class Evidence:
     loss_known: bool = True
     reachable_loss: float = 0.0
     trace: Trace | None = None
-    counterpart_trace: Callable[[], Trace] | None = None
     after: Evidence | None = None
     begun: Evidence | None = None
     _dead: dict[int, tuple[int, int]] = field(default_factory=dict, repr=False)
@@ -206,11 +203,6 @@ class Evidence:
     def healthy(self) -> Books | None:
         """The books of the healthy counterpart, where there is one."""
         return None if self.counterpart is None else self.counterpart()
-
-    @cached_property
-    def healthy_trace(self) -> Trace | None:
-        """The trace of the healthy counterpart, where there is one."""
-        return None if self.counterpart_trace is None else self.counterpart_trace()
 
     @cached_property
     def measures(self) -> dict[str, float]:

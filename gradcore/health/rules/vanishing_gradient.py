@@ -25,9 +25,11 @@ def rule(evidence: Evidence) -> Fault | None:
     poor judge: tanh stacks of gain 1e-3 train well with Adam.)
 
     Adam divides by the size of the gradient, so that only what its epsilon swallows is lost (Kingma & Ba 2015,
-    algorithm 1).  Without such a division progress is proportional to the relative update.  Either way hidden layers
-    that receive less than a hundredth of what the healthy counterpart's do are starved, while the signal or the delta
-    falls by more than chance over the depth.
+    algorithm 1): the bound is ten times that epsilon.  Without such a division progress is proportional to the relative
+    update, and the bound is a hundredth of what the healthy counterpart receives from the same optimizer.
+
+    A symptom is looked at only where training is in doubt; there, a signal or a delta that falls over the depth by more
+    than the widths explain, to below a hundredth, is vanishing as well.
     """
     books, healthy = evidence.books, evidence.healthy
     # An output that passes nothing on, or a loss that asks for nothing, is no vanishing.
