@@ -82,6 +82,8 @@ class Batch:
 
 def _standardised(values: Array) -> Array:
     exact = values.astype(np.float64)
+    # squares of what is large or small beyond measure leave the range
+    exact = exact / np.maximum(np.abs(exact).max(axis=0), 1e-300)
     deviation = exact.std(axis=0)
     scaled: Array = (exact - exact.mean(axis=0)) / np.where(deviation > 0, deviation, 1.0)
     scaled = scaled.astype(values.dtype)

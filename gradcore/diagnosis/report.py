@@ -110,6 +110,8 @@ def verdict(diagnosis: Diagnosis, style: Style = PLAIN) -> list[str]:
     lines += _labelled("change", _change(diagnosis, style), style)
     for fault in others:
         place = where(fault, diagnosis, style.example)
+        if "after_steps" in fault.evidence:  # the first line says when, the second what
+            place = [" ".join(place[:2])]
         lines += _labelled(
             "also", [f"{fault.title.lower()} ({seeds(fault.seeds)}): {place[0].rstrip(';')}"], style
         )

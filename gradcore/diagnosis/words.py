@@ -157,6 +157,11 @@ def _where_ratio_small(fault: Fault, diagnosis: Diagnosis, example: str) -> list
 
 def _where_invalid(fault: Fault, diagnosis: Diagnosis, example: str) -> list[str]:
     e = fault.evidence
+    if "spoilt_layers" in e:
+        layers = e["spoilt_layers"]
+        return [
+            f"the weights of layer{plural(layers)} {ranges(layers)} hold NaN or infinity: they were put there"
+        ]
     if e["same_rows"]:
         return [f"all {e['rows']} {example}s are the same"]
     return ["nothing in the inputs tells the targets apart: neither a line nor neighbours do"]
@@ -456,5 +461,5 @@ MEANING = {
     " before is overwritten.",
     "update_ratio_too_small": "Training steps are so small beside the weights that nothing changes in any reasonable"
     " time.",
-    "invalid_data": "The data hold values that no network can learn from.",
+    "invalid_data": "The data, or the weights, hold what no network can learn from.",
 }

@@ -252,6 +252,21 @@ class Evidence:
         )
 
     @cached_property
+    def spoilt_layers(self) -> tuple[int, ...]:
+        """Layers, from 0, whose weights hold NaN or infinity."""
+        slots = self.books.ledger.plan.parameter_names.items()
+        names = {slot.op: name for name, slot in slots if slot.kind == "weight"}
+        suspicious = np.flatnonzero(
+            ~np.isfinite(self.books.layers.weight)
+        )  # NaN also where nothing was booked
+        ops = self.books.layers.op
+        return tuple(
+            int(i)
+            for i in suspicious
+            if int(ops[i]) in names and not np.isfinite(self.weights(names[int(ops[i])])).all()
+        )
+
+    @cached_property
     def twins(self) -> bool:
         """Whether the first two units of the first layer have the same weights: then most likely all have."""
         slots = self.books.ledger.plan.parameter_names.items()

@@ -102,6 +102,8 @@ class _Sample:
         inputs, y = X.astype(np.float64), _centred(targets)
         if len(X) < 8 or not np.isfinite(inputs).all() or not np.isfinite(y).all() or not y.any():
             return None
+        # squares of what is large or small beyond measure leave the range
+        inputs = inputs / np.maximum(np.abs(inputs).max(axis=0), 1e-300)
         deviation = inputs.std(axis=0)
         inputs = (inputs - inputs.mean(axis=0)) / np.where(deviation > 0, deviation, 1.0)
         # not NumPy's product: for one this small, waking the threads of a BLAS takes longer

@@ -154,7 +154,9 @@ def trace_measures(trace: Trace, after: dict[str, float]) -> dict[str, float]:
     after : dict
         The measures of the network that the steps made.
     """
-    losses = trace.losses[np.isfinite(trace.losses)] / trace.constant_loss
+    # where all targets are alike, the loss at the start is the scale
+    scale = trace.constant_loss or abs(float(trace.losses[0])) or 1.0
+    losses = trace.losses[np.isfinite(trace.losses)] / scale
     quarter = max(1, len(losses) // 4)
     late, early = losses[-quarter:], losses[:quarter]
     if not len(losses):

@@ -156,6 +156,16 @@ def test_overflow_in_the_backward_pass():
     assert (fault.kind, fault.evidence["pass"]) == ("overflow", "backward")
 
 
+def test_weights_that_are_not_finite_are_no_overflow():
+    net = deep(4)
+    weights = net.get_parameters()["2.weight"]
+    weights[3, 5] = np.nan
+    net.set_parameters({"2.weight": weights})
+    (fault,) = diagnose(net, X, Y).faults
+    assert (fault.kind, fault.ops, fault.causes) == ("invalid_data", ("dense 2",), ("invalid_data",))
+    assert "layer 2 hold NaN" in str(diagnose(net, X, Y))
+
+
 def test_underflow_of_deltas():
     faults = {fault.kind: fault for fault in diagnose(deep(40, "sigmoid", init="normal(0.01)"), X, Y).faults}
     assert set(faults) == {"vanishing_gradient", "underflow"}

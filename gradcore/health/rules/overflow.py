@@ -19,6 +19,8 @@ def rule(evidence: Evidence) -> Fault | None:
     """
     ledger = evidence.books.ledger
     records = ledger.records
+    if evidence.spoilt_layers:
+        return None  # they came in from outside: the business of the rule about them
     last = len(ledger.plan.names) - 1
     spoilt = np.flatnonzero(_spoilt(records["output"][:-1]))
     if len(spoilt):
