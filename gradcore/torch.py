@@ -34,6 +34,8 @@ Array = npt.NDArray[Any]
 
 LEDGERS = 64  # that a watch keeps
 
+_SPOILT = {"overflow", "invalid_data"}
+
 
 def diagnose(
     model: nn.Module,
@@ -171,8 +173,11 @@ class watch:
         found.ledger.step = self.steps
         self._last = found
         self.ledgers.append(found.ledger)
+        known = {fault.kind for fault in self.faults}
+        if known & _SPOILT:
+            return  # what comes after the first number that is not finite comes from it
         for fault in found.faults:
-            if fault.kind not in {known.kind for known in self.faults}:
+            if fault.kind not in known:
                 self._tell(fault)
 
     def _tell(self, fault: Fault) -> None:

@@ -160,7 +160,7 @@ def _where_invalid(fault: Fault, diagnosis: Diagnosis, example: str) -> list[str
     if "spoilt_layers" in e:
         layers = e["spoilt_layers"]
         return [
-            f"the weights of layer{plural(layers)} {ranges(layers)} hold NaN or infinity: they were put there"
+            f"the weights of layer{plural(layers)} {ranges(layers)} hold NaN or infinity before anything is computed"
         ]
     if e["same_rows"]:
         return [f"all {e['rows']} {example}s are the same"]

@@ -11,7 +11,7 @@ CERTAIN = True
 def rule(evidence: Evidence) -> Fault | None:
     """Fire when some weight is NaN or infinite before anything is computed.
 
-    No step makes such weights, because one that would is not applied: they were put there.
+    gradcore applies no step that would make such weights: they were put there, or another library made them.
     """
     spoilt = evidence.spoilt_layers
     if not spoilt:
