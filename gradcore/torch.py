@@ -252,6 +252,8 @@ class _Recorder:
                 "delta": None,
             }
             call["input"] = None if same else inputs[0].detach().clone()
+            if kind == "dense":  # as the pass read it: the optimizer has changed it when somebody asks
+                call["weight"] = module.weight.detach().clone()
             self._calls.append(call)
             if output.requires_grad:
                 output.register_hook(lambda gradient: call.update(delta=gradient.detach().clone()))
@@ -279,7 +281,7 @@ class _Recorder:
                     input=_array(call["input"]),
                     output=_array(call["output"]),
                     delta=_array(call["delta"]),
-                    weight=_array(weight) if dense else None,
+                    weight=_array(call.get("weight")),
                     weight_gradient=_array(gradients[0]) if dense else None,
                     bias_gradient=_array(gradients[1]) if dense else None,
                 )
