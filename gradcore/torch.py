@@ -166,6 +166,9 @@ class watch:
         if recorder is None:
             return
         recorder.remove()
+        known = {fault.kind for fault in self.faults}
+        if known & _SPOILT:
+            return  # what comes after the first number that is not finite comes from it
         layers = recorder.layers()
         if not any(layer.kind == "dense" for layer in layers):
             return
@@ -173,9 +176,6 @@ class watch:
         found.ledger.step = self.steps
         self._last = found
         self.ledgers.append(found.ledger)
-        known = {fault.kind for fault in self.faults}
-        if known & _SPOILT:
-            return  # what comes after the first number that is not finite comes from it
         for fault in found.faults:
             if fault.kind not in known:
                 self._tell(fault)
