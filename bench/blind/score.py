@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +18,8 @@ from gradcore.diagnosis.diagnose import Diagnosis
 
 from .family import Case
 from .truth import read, train, trains
+
+RESULTS = Path(__file__).parents[1] / "results"
 
 
 def state(truth: dict[str, Any]) -> str:
@@ -134,6 +135,28 @@ def summary(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def misses(rows: list[dict[str, Any]]) -> str:
+    """Return every miss as a table: what was not found, what was found and is not there, causes that are not true."""
+    lines = ["| case | miss | chance | named | what trains |", "| --- | --- | ---: | --- | --- |"]
+    for row in rows:
+        if row["state"] == "healthy" and any(row["alarms"]):
+            miss = f"false alarm in {sum(row['alarms'])} of {len(row['alarms'])} seeds"
+            lines.append(f"| {row['number']} | {miss} | {min(row['chances']):.2f} | | |")
+        found = row["alarms"][0]
+        if row["state"] == "broken" and (not found or (row["true"] and not row["cause_right"])):
+            miss = "wrong cause" if found else "not found"
+            true = ", ".join(row["true"]) or ("nothing tried" if row["complete"] else "not known")
+            lines.append(f"| {row['number']} | {miss} | {row['chances'][0]:.2f} | {row['named']} | {true} |")
+    return "\n".join(lines)
+
+
+def page(rows: list[dict[str, Any]], steps: int) -> str:
+    """Return figures and misses as a page."""
+    when = f"after {steps} real steps" if steps else "before training"
+    head = f"# The blind test {when}\n\n```text\n{summary(rows)}\n```\n"
+    return f"{head}\nEvery miss; a case is drawn again by `blind.family.draw(number)`.\n\n{misses(rows)}\n"
+
+
 def main() -> None:
     """Judge a file of truth."""
     path, steps = Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 0
@@ -143,7 +166,7 @@ def main() -> None:
     with np.errstate(all="ignore"):
         rows = [judge(truth, steps, suggestion=not steps) for truth in truths]
     print(summary(rows))
-    path.with_suffix(f".scored-{steps}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (RESULTS / f"blind-{steps}.md").write_text(page(rows, steps))
 
 
 if __name__ == "__main__":
