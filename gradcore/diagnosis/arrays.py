@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy.typing as npt
 from numpy.typing import ArrayLike
 
 from gradcore import activations, kernels
+from gradcore.diagnosis.joints import Joint, joined
 from gradcore.diagnosis.report import layer_table
 from gradcore.diagnosis.words import headline, where
 from gradcore.health.evidence import Books, Evidence
@@ -21,13 +23,14 @@ from gradcore.health.faults import Fault
 from gradcore.health.ledger import Ledger
 from gradcore.health.loss_curve import constant_loss as loss_of_constant
 from gradcore.health.rules import certain, check
+from gradcore.health.rules.dead_units import RISK
 from gradcore.health.units import largest_slope
 from gradcore.optimizers import Optimizer, resolve as resolve_optimizer
 from gradcore.plan import ParameterSlot, Plan
 
 Array = npt.NDArray[Any]
 
-_KINDS = {"dense": "dense", "norm": "batch_norm", "dropout": "dropout"}
+_KINDS = {"dense": "dense", "norm": "batch_norm", "dropout": "dropout", "fork": "fork", "join": "join"}
 
 
 @dataclass(frozen=True)
@@ -42,8 +45,8 @@ class LayerArrays:
     input, output : array_like, shape (rows, …, columns)
         What the op read and made; all axes but the last are rows.  Where one is missing, that of the neighbour stands
         for it.
-    delta : array_like
-        dL/d(output).
+    delta, input_delta : array_like
+        dL/d(output), and dL/d(input) where something stands between the op and the one before.
     weight, weight_gradient : array_like, shape (units, inputs)
         More axes (of a convolution) count as inputs.
     bias_gradient : array_like, shape (units,)
@@ -57,6 +60,7 @@ class LayerArrays:
     weight: ArrayLike | None = None
     weight_gradient: ArrayLike | None = None
     bias_gradient: ArrayLike | None = None
+    input_delta: ArrayLike | None = None
 
 
 @dataclass(frozen=True)
@@ -74,12 +78,15 @@ class ArraysDiagnosis:
         Of training; None where too little is known to tell.
     missing : tuple of str
         What the rules would have needed.
+    unseen : tuple of str
+        Between which ops something happens that no array shows; the books give its gain to the op after it.
     """
 
     faults: tuple[Fault, ...]
     books: Books = field(repr=False)
     chance: float | None
     missing: tuple[str, ...]
+    unseen: tuple[str, ...]
     optimizer: Optimizer
     changed: None = None
     network: Any = field(default_factory=lambda: SimpleNamespace(layers=()), repr=False)
@@ -101,6 +108,7 @@ class ArraysDiagnosis:
             "faults": [fault.to_dict() for fault in self.faults],
             "chance": self.chance,
             "missing": list(self.missing),
+            "unseen": list(self.unseen),
             "ledger": self.ledger.to_dict(),
         }
 
@@ -119,6 +127,9 @@ class ArraysDiagnosis:
             ]
         if self.missing:
             lines += [f"  without {', '.join(self.missing)}"]
+        if self.unseen:
+            more = len(self.unseen) - 3
+            lines += [f"  unseen  {', '.join(self.unseen[:3])}{f' and {more} more' if more > 0 else ''}"]
         return "\n".join([*lines, "", *layer_table(self)])  # type: ignore[arg-type]
 
 
@@ -128,10 +139,13 @@ def diagnose_arrays(
     loss: float | None = None,
     inputs: ArrayLike | None = None,
     targets: ArrayLike | None = None,
+    constant_loss: float | None = None,
     optimizer: str | Optimizer = "adam",
     batch_size: int = 32,
 ) -> ArraysDiagnosis:
     """Apply the rules to arrays of one batch, forward and backward, of a network from anywhere.
+
+    Activations and residual sums between the ops that have none of their own are found by their numbers.
 
     Parameters
     ----------
@@ -144,6 +158,8 @@ def diagnose_arrays(
     targets : array_like, optional
         Labels (integers) or numbers.  With them and the loss the chance of training is told, and with it symptoms that
         healthy networks can show as well; without, only faults that are certain.
+    constant_loss : float, optional
+        Of the best constant predictor; else that of the targets under cross-entropy (labels) or the mean squared error.
     optimizer : str or Optimizer
         What the network is trained with.
     batch_size : int
@@ -171,10 +187,10 @@ def diagnose_arrays(
     if y is not None and len(y) != table.rows:
         raise ValueError(f"targets has {len(y)} rows and the arrays have {table.rows}")
     known: Facts = UNKNOWN
-    constant = math.nan
+    constant = math.nan if constant_loss is None else float(constant_loss)
     if y is not None:
         name = "cross_entropy" if y.dtype.kind == "i" else "mse"
-        constant = loss_of_constant(name, y)
+        constant = loss_of_constant(name, y) if constant_loss is None else constant
         known = facts(table.input, y, len(y))
     ledger = Ledger(table.plan, table.records, math.nan if loss is None else float(loss), rows=table.rows)
     books = Books(ledger)
@@ -193,8 +209,8 @@ def diagnose_arrays(
         table.missing + (() if loss is not None else ("loss",)) + (() if y is not None else ("targets",))
     )
     if missing or not constant > 0:
-        return ArraysDiagnosis(tuple(certain(evidence)), books, None, missing, chosen)
-    return ArraysDiagnosis(tuple(check(evidence)), books, evidence.chance, missing, chosen)
+        return ArraysDiagnosis(tuple(certain(evidence)), books, None, missing, table.unseen, chosen)
+    return ArraysDiagnosis(tuple(check(evidence)), books, evidence.chance, missing, table.unseen, chosen)
 
 
 def _targets(targets: ArrayLike) -> Array:
@@ -210,34 +226,49 @@ class _Table:
     def __init__(self, ops: list[LayerArrays], inputs: ArrayLike | None) -> None:
         if not any(op.kind == "dense" for op in ops):
             raise ValueError("diagnose_arrays needs at least one op of kind 'dense'")
-        self.ops = ops
-        self.dtype = next(
-            (_real(op.weight).dtype for op in ops if op.weight is not None), np.dtype(np.float64)
-        )
-        outputs = [self._matrix(op, "output") for op in ops]
-        before = [self._matrix(op, "input") for op in ops]
-        if inputs is not None:
-            before[0] = self._matrix(LayerArrays("inputs", input=inputs), "input")
-        self.outputs = [o if o is not None else b for o, b in zip(outputs, [*before[1:], None], strict=True)]
-        self.inputs = [
-            b if b is not None else o for b, o in zip(before, [None, *self.outputs[:-1]], strict=True)
-        ]
-        deltas = [self._matrix(op, "delta") for op in ops]
+        given = [op.weight for op in ops] + [x for op in ops for x in (op.output, op.input, op.delta)]
+        self.dtype = next((_real(x).dtype for x in given if x is not None), np.dtype(np.float64))
+        parts, unseen = joined(self._parts(ops, inputs))
+        self.unseen = tuple(unseen)
+        flat = list(_flat(parts))
+        self.ops = [_named(part) for part in flat]
+        self.inputs, self.outputs = [part.input for part in flat], [part.output for part in flat]
+        self.scales = [part.scale for part in flat]
+        deltas = [part.delta for part in flat]
         self.rows = next((len(x) for x in [*self.inputs, *self.outputs, *deltas] if x is not None), 1)
         first = self.inputs[0]
         self.input = np.zeros((self.rows, 1), self.dtype) if first is None else first
         self.plan = self._plan()
-        self.records = self._records(deltas)
+        self.records = self._records(deltas, [part.input_delta for part in flat])
         self.missing = tuple(
             what
             for what, lacks in {
                 "outputs": any(x is None for x in self.outputs),
-                "deltas": any(d is None for d in deltas),
+                # dL/d(input) of a network is not needed
+                "deltas": any(d is None for d, op in zip(deltas, self.ops, strict=True) if op.kind != "fork"),
                 "weights": any(op.kind == "dense" and op.weight is None for op in ops),
                 "weight gradients": any(op.kind == "dense" and op.weight_gradient is None for op in ops),
             }.items()
             if lacks
         )
+
+    def _parts(self, ops: list[LayerArrays], inputs: ArrayLike | None) -> list[Joint]:
+        """Return the ops with their arrays as matrices; what one does not say its neighbour may."""
+        outputs = [self._matrix(op, "output") for op in ops]
+        before = [self._matrix(op, "input") for op in ops]
+        if inputs is not None:
+            before[0] = self._matrix(LayerArrays("inputs", input=inputs), "input")
+        outputs = [o if o is not None else b for o, b in zip(outputs, [*before[1:], None], strict=True)]
+        before = [b if b is not None else o for b, o in zip(before, [None, *outputs[:-1]], strict=True)]
+        seen: Counter[str] = Counter()
+        parts = []
+        for op, x, y in zip(ops, before, outputs, strict=True):
+            seen[op.name] += 1
+            # a module that is called again
+            name = op.name if seen[op.name] == 1 else f"{op.name} ({seen[op.name]})"
+            delta, input_delta = self._matrix(op, "delta"), self._matrix(op, "input_delta")
+            parts.append(Joint(op, name, op.kind, x, y, delta, input_delta))
+        return parts
 
     def _matrix(self, op: LayerArrays, what: str) -> Array | None:
         value = getattr(op, what)
@@ -252,7 +283,7 @@ class _Table:
         table = np.zeros(len(self.ops), kernels.OP_DTYPE)
         for place in ("weight", "bias", "transposed", "state", "saved", "partner"):
             table[place] = -1
-        slots = {}
+        slots, forks = {}, []
         width = self.input.shape[1]
         for i, op in enumerate(self.ops):
             row, x, y = table[i], self.inputs[i], self.outputs[i]
@@ -271,6 +302,12 @@ class _Table:
                     parameter,
                 )
             row["columns_in"], row["columns_out"] = columns_in, columns_out
+            row["input"] = row["d_input"] = i
+            if op.kind == "fork":
+                forks.append(i)
+            elif op.kind == "join":
+                fork = forks.pop()
+                row["partner"], row["parameter"], table["partner"][fork] = fork, self.scales[i], i
             if op.kind == "dense" and weight is not None:
                 if weight.shape[0] != columns_out:
                     raise ValueError(
@@ -285,9 +322,21 @@ class _Table:
             activation_columns=0, delta_columns=0, parameter_size=0, transposed_size=0, state_size=0, saved_size=0,
         )  # fmt: skip
 
-    def _records(self, deltas: list[Array | None]) -> Array:
+    def _records(self, deltas: list[Array | None], input_deltas: list[Array | None]) -> Array:
         records = np.zeros(len(self.ops) + 1, kernels.RECORD_DTYPE)
         records.view(np.float64)[:] = np.nan
+        for i, op in enumerate(self.ops):
+            # at a fork two ways meet: what an op in its branch says of its input is their sum
+            inside = i > 0 and self.ops[i - 1].kind == "fork"
+            if i and (inside or input_deltas[i] is None):
+                input_deltas[i] = deltas[i - 1]
+            skip, total = deltas[self.plan.table["partner"][i]], input_deltas[i]
+            if op.kind == "fork" and skip is not None and total is not None:
+                deltas[i] = branch = total - skip
+                record = records[self.plan.table["partner"][i]]
+                record["skip"], record["branch"] = _norm(skip), _norm(branch)
+                with np.errstate(all="ignore"):
+                    record["cosine"] = kernels.dot(skip, branch) / record["skip"] / record["branch"]
 
         def book(i: int, name: str, matrix: Array | None, *, signal: bool = False) -> None:
             if matrix is not None:
@@ -297,7 +346,7 @@ class _Table:
         for i, op in enumerate(self.ops):
             book(i, "output", self.outputs[i], signal=True)
             book(i, "d_output", deltas[i])
-            book(i, "d_input", deltas[i - 1] if i else None)
+            book(i, "d_input", input_deltas[i])
             if op.weight is not None:
                 records["weight"][i] = _norm(_flat_weight(op.weight))
             if op.weight_gradient is not None:
@@ -338,10 +387,32 @@ class _Table:
         return _flat_weight(weight)[:units]
 
     def count_dead(self, op: int) -> tuple[int, int]:
-        """Return how many units of an activation are dead on these rows, and how many there are."""
+        """Return how many units of an activation are dead on these rows, and how many there are.
+
+        Of few rows none: on r of them a unit that is off as often as on is off throughout with a chance of 2^-r.
+        """
+        if self.rows < -math.log2(RISK):
+            return 0, int(self.plan.table["columns_out"][op])
         bound = largest_slope(self.plan, op) * float(np.finfo(self.dtype).eps)
         flat = np.abs(self._slope(op)) <= (0.0 if math.isinf(bound) else bound)
         return int(np.count_nonzero(flat.all(axis=0))), flat.shape[1]
+
+
+def _flat(parts: Iterable[Joint]) -> Iterator[Joint]:
+    """Yield the ops of nested blocks as a plan has them: a block is a fork, what is inside, and a join."""
+    for part in parts:
+        if part.kind != "residual":
+            yield part
+            continue
+        yield Joint(None, f"{part.name} fork", "fork", part.input, part.input, None, part.input_delta)
+        yield from _flat(part.inside)
+        yield Joint(
+            None, part.name, "join", part.inside[-1].output, part.output, part.delta, scale=part.scale
+        )
+
+
+def _named(part: Joint) -> LayerArrays:
+    return LayerArrays(part.name, part.kind) if part.op is None else replace(part.op, name=part.name)
 
 
 def _real(value: ArrayLike) -> Array:
