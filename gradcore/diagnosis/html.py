@@ -128,7 +128,7 @@ def _verdict(diagnosis: Diagnosis, example: str) -> dict[str, Any]:
         return {
             **common,
             "kind": "Healthy",
-            "headline": _capital(words.HEALTHY),
+            "headline": _capital(words.healthy_headline(diagnosis)),
             "seeds": words.seeds((diagnosis.seeds, diagnosis.seeds)),
             "figures": [_capital(figure) for figure in words.healthy_figures(diagnosis, example)],
             "change": [],

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradcore.diagnosis.words import (
-    HEALTHY,
     LINE,
     change_lines,
     headline,
     healthy_figures,
+    healthy_headline,
     scores,
     seeds,
     signed,
@@ -101,7 +101,7 @@ def verdict(diagnosis: Diagnosis, style: Style = PLAIN) -> list[str]:
     """Return the headline and where, why, change."""
     if diagnosis.healthy:
         every = "" if diagnosis.seeds == 1 else f" in {diagnosis.seeds} of {diagnosis.seeds} seeds"
-        head = style.good(style.strong(f"✓ HEALTHY: {HEALTHY}{every}"))
+        head = style.good(style.strong(f"✓ HEALTHY: {healthy_headline(diagnosis)}{every}"))
         return [head, *(f"  {line}" for line in healthy_figures(diagnosis, style.example))]
     first, *others = diagnosis.faults
     lines = [style.bad(style.strong(f"✗ {first.title}: {headline(first)} ({seeds(first.seeds)})")), ""]

@@ -24,18 +24,28 @@ LINE = 70
 # -- the verdict -----------------------------------------------------------------------------------------------------
 
 
-HEALTHY = "nothing keeps this network from learning"
+def healthy_headline(diagnosis: Diagnosis) -> str:
+    """Say that no fault was found, and no more than that where training is in doubt all the same."""
+    if diagnosis.chance >= 0.5:
+        return "nothing keeps this network from learning"
+    return f"no fault was found, yet only {diagnosis.chance:.0%} of such networks train"
 
 
 def healthy_figures(diagnosis: Diagnosis, example: str) -> list[str]:
     """Give the figures that show a healthy network."""
     layers = diagnosis.books.layers
+    best = diagnosis.what_if.best if diagnosis.chance < 0.5 else None
+    if best is not None and best.trains:
+        hint = [f"most promising: {best.name.removesuffix(' only')} ({best.chance:.0%})"]
+    else:
+        hint = []
     signal = ratio(layers.output_signal[-2 if len(layers) > 1 else -1], layers.input_signal[0])
     return [
         f"gradient end to end, log10: {signed(diagnosis.ledger.end_to_end_log10)};"
         f" {example} signal, input to last layer ×{signal}",
         f"loss {diagnosis.ledger.loss:.3g} on one batch; the best layer's usable gradient"
         f" {diagnosis.books.usable.max():.1e}; chance {diagnosis.chance:.0%}",
+        *hint,
     ]
 
 
