@@ -9,6 +9,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import gradcore.torch as gt  # noqa: E402
+from gradcore import Dense, Network, Residual  # noqa: E402
 from gradcore.datasets import load_digits  # noqa: E402
 from gradcore.diagnosis.arrays import ArraysDiagnosis  # noqa: E402
 from gradcore.diagnosis.diagnose import Diagnosis  # noqa: E402
@@ -90,11 +91,10 @@ def test_a_chain_has_the_same_gradients(activation, dtype):
 def test_recorded_arrays_make_the_ledger_of_the_translated_network():
     model = chain(4, nn.Tanh, std=None, width=16, dtype=torch.float64)
     x, y = X[:64].double(), Y[:64]
-    with gt._untouched(model):
-        recorder = gt._Recorder(model)
-        loss = LOSS(model(x), y)
-        loss.backward()
-        recorder.remove()
+    recorder = gt._Recorder(model)
+    loss = LOSS(model(x), y)
+    loss.backward()
+    recorder.remove()
     theirs = gt.diagnose_arrays(recorder.layers(), loss=float(loss.detach()), targets=y.numpy()).ledger
     ours = gt.translate(model, x).ledger(x.numpy(), y.numpy())
     assert theirs.end_to_end_log10 == pytest.approx(ours.end_to_end_log10, abs=1e-9)
@@ -106,7 +106,7 @@ def test_recorded_arrays_make_the_ledger_of_the_translated_network():
         )
 
 
-@pytest.mark.parametrize("make", [chain, Blocks])
+@pytest.mark.parametrize("make", [chain, Blocks, lambda: Changing(), lambda: Functional()])
 def test_the_model_is_never_changed(make):
     model = make()
     LOSS(model(X[:8]), Y[:8]).backward()
@@ -216,18 +216,172 @@ def test_optimizers_are_read(made, expected):
     assert repr(gt._optimizer(made(chain(1).parameters()))).startswith(expected)
 
 
+def test_models_that_are_not_on_the_cpu_are_told_so():
+    with pytest.raises(ValueError, match="on meta; copy it"):
+        gt.diagnose(nn.Linear(64, 10, device="meta"), LOSS, (X, Y))
+
+
 def test_other_optimizers_are_named():
     with pytest.raises(TypeError, match="Adagrad"):
         gt.diagnose(chain(1), LOSS, (X, Y), optimizer=torch.optim.Adagrad(chain(1).parameters()))
 
 
-def test_losses():
-    assert gt._loss_name(nn.functional.cross_entropy) == "cross_entropy"
-    assert gt._loss_name(nn.MSELoss(reduction="sum")) == "mse(reduction='sum')"
-    assert gt._loss_name(nn.CrossEntropyLoss(label_smoothing=0.1)) is None
+def test_losses_are_known_by_their_numbers():
+    functional, logits = nn.functional, torch.zeros(len(X), 10)
+    for loss, name in {
+        LOSS: "cross_entropy",
+        functional.cross_entropy: "cross_entropy",
+        (lambda z, y: functional.nll_loss(functional.log_softmax(z, 1), y, reduction="sum")):
+            "cross_entropy(reduction='sum')",
+        nn.CrossEntropyLoss(weight=torch.ones(10)): "cross_entropy",
+        nn.CrossEntropyLoss(weight=torch.arange(10.0)): None,
+        nn.CrossEntropyLoss(label_smoothing=0.1): None,
+    }.items():  # fmt: skip
+        found = gt._known_loss(loss, logits, Y)
+        assert (found and found[0]) == name
+    assert gt._known_loss(LOSS, logits, functional.one_hot(Y, 10).float()) is None
+    assert gt._known_loss(LOSS, logits, torch.where(Y == 3, -100, Y)) is None, "ignored rows"
+    assert gt._known_loss(nn.MSELoss(reduction="sum"), logits[:, :1], X[:, :1])[0] == "mse(reduction='sum')"
+    binary = nn.BCEWithLogitsLoss()
+    assert gt._known_loss(binary, logits[:, :1], X[:, :1] / 16)[0] == "binary_cross_entropy"
+
+
+def test_a_loss_that_broadcasts_is_not_the_mean_squared_error():
     model = nn.Sequential(nn.Linear(64, 8), nn.Tanh(), nn.Linear(8, 1))
-    target = (Y > 4).float()[:, None]
-    assert gt.diagnose(model, nn.BCEWithLogitsLoss(), (X, target)).loss == "binary_cross_entropy"
-    assert gt.diagnose(model, nn.MSELoss(), (X, X[:, 20:21])).loss == "mse"
-    custom = gt.diagnose(model, lambda out, y: (out - y).abs().mean(), (X, X[:, 20:21]))
-    assert isinstance(custom, ArraysDiagnosis)
+    with pytest.warns(UserWarning, match="target size"):
+        found = gt.diagnose(model, nn.MSELoss(), (X, X[:, 20]))
+    assert isinstance(found, ArraysDiagnosis)
+
+
+@pytest.mark.parametrize(
+    ("head", "loss", "target"),
+    [
+        (nn.LogSoftmax(1), nn.NLLLoss(), Y),
+        (nn.Sigmoid(), nn.BCELoss(), torch.nn.functional.one_hot(Y, 10).float()),
+    ],
+)
+def test_a_head_that_belongs_to_the_loss(head, loss, target):
+    model = chain(2, nn.ReLU, std=None)
+    model.append(head)
+    found = gt.diagnose(model, loss, (X, target))
+    assert isinstance(found, Diagnosis)
+    assert found.healthy
+    assert [entry.name for entry in found.ledger.entries] == ["0", "1", "2", "3", "4"]
+
+
+@pytest.mark.parametrize(
+    ("loss", "constant"),
+    [
+        (lambda z, y: ((z - y) ** 2).mean() + 1, float(np.var(DIGITS.X_train[:400, 20])) + 1),
+        (
+            lambda z, y: (z - y).abs().mean(),
+            float(np.mean(np.abs(DIGITS.X_train[:400, 20] - np.median(DIGITS.X_train[:400, 20])))),
+        ),
+    ],
+)
+def test_the_constant_predictor_of_any_loss(loss, constant):
+    assert gt._least_constant_loss(loss, torch.zeros(400, 1), X[:, 20:21]) == pytest.approx(
+        constant, rel=1e-3
+    )
+
+
+class Functional(nn.Module):
+    """Activations and sums without modules."""
+
+    def __init__(self, last=lambda x, h: x + h):
+        super().__init__()
+        torch.manual_seed(0)
+        self.a, self.b, self.c, self.last = nn.Linear(64, 32), nn.Linear(32, 32), nn.Linear(32, 10), last
+
+    def forward(self, x):
+        x = torch.tanh(self.a(x))
+        return self.c(self.last(x, torch.relu(self.b(x))))
+
+
+def test_functional_activations_and_sums_have_their_place_in_the_books():
+    ledger = gt.diagnose(Functional(), LOSS, (X, Y)).ledger
+    assert [entry.name for entry in ledger.entries] == ["a", "tanh after a", "residual 1", "c"]
+    assert [entry.name for entry in ledger["residual 1"].branch.entries] == ["b", "relu after b"]
+    silu = gt.diagnose(Functional(lambda x, h: nn.functional.silu(x + h)), LOSS, (X, Y))
+    assert silu.unseen == ("between b and c",)
+    assert "unseen" in str(silu)
+
+
+def test_blocks_have_the_ledger_of_gradcores_own():
+    model = Functional().double()
+    net = Network(
+        [Dense(32), "tanh", Residual([Dense(32), "relu"]), Dense(10)],
+        input_size=64, dtype="float64", seed=0,
+    )  # fmt: skip
+    arrays = [p.detach().numpy() for p in model.parameters()]
+    net.set_parameters(dict(zip(net.get_parameters(), arrays, strict=True)))
+    theirs, ours = gt.diagnose(model, LOSS, (X.double(), Y)).ledger, net.ledger(X.numpy(), Y.numpy())
+    for name in ("output", "d_output", "weight_gradient"):
+        np.testing.assert_allclose(theirs.records[name]["norm"], ours.records[name]["norm"], rtol=1e-9)
+    for name in ("weight", "bias_gradient", "usable", "flat", "skip", "branch", "cosine"):
+        np.testing.assert_allclose(theirs.records[name], ours.records[name], rtol=1e-9)
+    assert theirs.end_to_end_log10 == pytest.approx(ours.end_to_end_log10, abs=1e-9)
+    assert theirs["residual 1"].backward_gain == pytest.approx(ours["residual 1"].backward_gain)
+
+
+def test_what_is_apart_from_the_loss_is_said():
+    class Aside(Functional):
+        def forward(self, x):
+            self.b(torch.tanh(self.a(x)))
+            return self.c(torch.tanh(self.a(x)))
+
+    found = gt.diagnose(Aside(), LOSS, (X, Y))
+    assert found.healthy
+    assert found.chance > 0.5
+    assert "b, which does not reach the loss" in found.unseen
+
+
+class Changing(nn.Module):
+    """Puts another buffer in the place of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(64, 10)
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, x):
+        self.calls = self.calls + 1
+        return 2 * self.layer(x)
+
+
+def test_what_hooks_of_the_user_do_in_backward_is_not_done():
+    model = Functional()
+    optimizers = {p: torch.optim.SGD([p], lr=0.1) for p in model.parameters()}
+    for parameter in model.parameters():
+        parameter.register_post_accumulate_grad_hook(lambda p: optimizers[p].step())
+    before = state_of(model)
+    gt.diagnose(model, LOSS, (X, Y))
+    assert_same(before, state_of(model))
+
+
+def test_inputs_that_another_model_made_keep_their_graph():
+    encoder = nn.Linear(64, 64)
+    encoded = encoder(X)
+    gt.diagnose(Changing(), LOSS, (encoded, Y))
+    encoded.sum().backward()
+    assert encoder.weight.grad is not None
+
+
+def test_modes_are_kept():
+    model = nn.Sequential(nn.Linear(64, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Linear(32, 10))
+    model(X)
+    model[1].eval()  # a frozen norm
+    assert isinstance(gt.diagnose(model, LOSS, (X, Y)), ArraysDiagnosis)
+    assert [module.training for module in model] == [True, False, True, True]
+    dropped = nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Dropout(0.5), nn.Linear(32, 10)).eval()
+    assert len(gt.diagnose(dropped, LOSS, (X, Y)).ledger.entries) == 3
+
+
+def test_few_rows_kill_nobody():
+    found = []
+    for seed in range(20):
+        torch.manual_seed(seed)
+        model = nn.Sequential(nn.Linear(4, 2), nn.ReLU(), nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 1))
+        with gt.watch(model, every=1, on_fault=found.append):
+            model(torch.randn(1, 4)).square().mean().backward()
+    assert not found

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -71,7 +72,16 @@ def joined(ops: list[Joint]) -> tuple[list[Joint], list[str]]:
                 else:
                     done = bridge
         done.append(op)
-    return done, unseen
+    numbers = count(1)
+    return [_numbered(part, numbers) for part in done], unseen
+
+
+def _numbered(part: Joint, numbers: Iterator[int]) -> Joint:
+    """Name blocks as plans do: by the order in which they begin."""
+    if part.kind != "residual":
+        return part
+    name = f"residual {next(numbers)}"
+    return replace(part, name=name, inside=tuple(_numbered(inner, numbers) for inner in part.inside))
 
 
 def _seen(done: list[Joint], x: Array) -> bool:
@@ -131,11 +141,10 @@ def _block(done: list[Joint], first: int, scale: float, x: Array, delta: Array |
         delta = inside[-1].delta / scale
     elif delta is not None and inside[-1].delta is None:
         inside[-1] = replace(inside[-1], delta=scale * delta)
-    blocks = sum(part.kind == "residual" for part in done[:first])
     start = inside[0]
     block = Joint(
-        None, f"residual {blocks + 1}", "residual", start.input, x, delta, start.input_delta, tuple(inside), scale
-    )  # fmt: skip
+        None, "residual", "residual", start.input, x, delta, start.input_delta, tuple(inside), scale
+    )
     return [*done[:first], block]
 
 
