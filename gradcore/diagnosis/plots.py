@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradcore.diagnosis.curves import bands, curves
-from gradcore.diagnosis.words import HEALTHY, headline, seeds
+from gradcore.diagnosis.words import headline, healthy_headline, seeds
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -59,7 +59,7 @@ def plot_curves(diagnosis: Diagnosis, ax: Axes | None = None) -> Axes:
 
 def _title(diagnosis: Diagnosis) -> str:
     if diagnosis.healthy:
-        return f"Healthy: {HEALTHY}"
+        return f"Healthy: {healthy_headline(diagnosis)}"
     first = diagnosis.faults[0]
     return f"{first.title.capitalize()}: {headline(first)} ({seeds(first.seeds)})"
 
