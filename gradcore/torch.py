@@ -131,7 +131,8 @@ class watch:
     """Keep books on a model while it is trained by a loop of your own.
 
     Every `every`-th forward pass in training mode is recorded with its backward pass; at the next forward pass, or when
-    asked, the rules look at it.
+    asked, the rules look at it.  Under a cross-entropy, which the delta of the outputs gives away, all rules do; under
+    other losses, which a watch does not see, those whose faults are certain.
 
     Parameters
     ----------
@@ -196,7 +197,7 @@ class watch:
         layers = recorder.layers()
         if not any(layer.kind == "dense" for layer in layers):
             return
-        found = diagnose_arrays(layers, optimizer=self.optimizer)
+        found = diagnose_arrays(layers, optimizer=self.optimizer, foresee=False)
         found.ledger.step = self.steps
         self._last = found
         self.ledgers.append(found.ledger)
@@ -205,14 +206,7 @@ class watch:
                 self._tell(fault)
 
     def _tell(self, fault: Fault) -> None:
-        told = Fault(
-            fault.kind,
-            fault.severity,
-            fault.ops,
-            fault.causes,
-            {**fault.evidence, "step": self.steps},
-            fault.advice,
-        )
+        told = replace(fault, evidence={**fault.evidence, "step": self.steps})
         self.faults.append(told)
         if self.on_fault is not None:
             self.on_fault(told)

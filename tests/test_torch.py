@@ -172,13 +172,37 @@ def test_watch_finds_the_first_step_that_overflows():
                 optimizer.step()
         return books
 
-    with pytest.warns(GradcoreWarning, match="overflow"):
+    with pytest.warns(GradcoreWarning) as told:
         books = train()
+    assert str(told[0].message).startswith("step 1: update ratio too large in enter")
+    assert "overflow" in str(told[-1].message)
     (fault,) = [fault for fault in books.faults if fault.kind == "overflow"]
     assert 2 <= fault.evidence["step"] <= 8
     assert "OVERFLOW" in books.report()
     assert [len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules()] == before
     assert all(not p._backward_hooks for p in model.parameters())
+
+
+def test_watch_finds_what_vanishes():
+    model, seen = chain(), []
+    optimizer = torch.optim.Adam(model.parameters())
+    with gt.watch(model, every=4, optimizer=optimizer, on_fault=seen.append) as books:
+        for _ in range(9):
+            optimizer.zero_grad()
+            (LOSS(model(X[:64]), Y[:64]) / 4).backward()
+            optimizer.step()
+    assert [(fault.kind, fault.evidence["step"]) for fault in seen] == [("vanishing_gradient", 1)]
+    assert seen[0].ops[0] == "0"
+    assert "VANISHING GRADIENT" in books.report()
+    assert "cross-entropy" in books.report()
+
+
+def test_watch_says_that_it_does_not_see_a_loss():
+    model = chain(2, nn.ReLU, std=None)
+    with gt.watch(model, every=1) as books:
+        model(X).square().mean().backward()
+    assert "NO CERTAIN FAULT" in books.report()
+    assert "without loss, targets" in books.report()
 
 
 def test_watch_is_silent_on_a_sound_model_and_books_every_third_step():

@@ -15,8 +15,9 @@ from numpy.typing import ArrayLike
 
 from gradcore import activations, kernels
 from gradcore.diagnosis.joints import Joint, joined
+from gradcore.diagnosis.labels import Labels, labels_from
 from gradcore.diagnosis.report import layer_table
-from gradcore.diagnosis.words import headline, where
+from gradcore.diagnosis.words import headline, healthy_headline, where
 from gradcore.health.evidence import Books, Evidence
 from gradcore.health.facts import UNKNOWN, Facts, facts
 from gradcore.health.faults import Fault
@@ -80,6 +81,9 @@ class ArraysDiagnosis:
         What the rules would have needed.
     unseen : tuple of str
         Between which ops something happens that no array shows; the books give its gain to the op after it.
+    optimizer : Optimizer
+    loss : str or None
+        What loss the delta of the outputs is of, where nobody told loss and targets.
     """
 
     faults: tuple[Fault, ...]
@@ -88,6 +92,7 @@ class ArraysDiagnosis:
     missing: tuple[str, ...]
     unseen: tuple[str, ...]
     optimizer: Optimizer
+    loss: str | None = None
     changed: None = None
     network: Any = field(default_factory=lambda: SimpleNamespace(layers=()), repr=False)
 
@@ -107,14 +112,17 @@ class ArraysDiagnosis:
             "healthy": self.healthy,
             "faults": [fault.to_dict() for fault in self.faults],
             "chance": self.chance,
+            "loss": self.loss,
             "missing": list(self.missing),
             "unseen": list(self.unseen),
             "ledger": self.ledger.to_dict(),
         }
 
     def __str__(self) -> str:
-        if self.healthy:
-            lines = ["✓ HEALTHY: no rule finds a fault in these arrays"]
+        if self.healthy and self.chance is None:
+            lines = ["· NO CERTAIN FAULT: of others too little is known"]
+        elif self.healthy:
+            lines = [f"✓ HEALTHY: {healthy_headline(self)}"]  # type: ignore[arg-type]  # it reads what both have
         else:
             first, *others = self.faults
             lines = [f"✗ {first.title}: {headline(first)}", ""]
@@ -127,6 +135,8 @@ class ArraysDiagnosis:
             ]
         if self.missing:
             lines += [f"  without {', '.join(self.missing)}"]
+        if self.loss is not None:
+            lines += [f"  loss    {self.loss.replace('_', '-')}, as the delta of the outputs tells"]
         if self.unseen:
             more = len(self.unseen) - 3
             lines += [f"  unseen  {', '.join(self.unseen[:3])}{f' and {more} more' if more > 0 else ''}"]
@@ -142,6 +152,7 @@ def diagnose_arrays(
     constant_loss: float | None = None,
     optimizer: str | Optimizer = "adam",
     batch_size: int = 32,
+    foresee: bool = True,
 ) -> ArraysDiagnosis:
     """Apply the rules to arrays of one batch, forward and backward, of a network from anywhere.
 
@@ -152,7 +163,7 @@ def diagnose_arrays(
     layers : iterable of LayerArrays or mappings with its names
         The ops in the order of the forward pass; at least one is dense.
     loss : float, optional
-        Of the batch.
+        Of the batch.  Without loss and targets, those of a cross-entropy are read off the delta of the last dense op.
     inputs : array_like, optional
         Of the network; else the input of the first op.
     targets : array_like, optional
@@ -164,6 +175,8 @@ def diagnose_arrays(
         What the network is trained with.
     batch_size : int
         Rows of a real step.
+    foresee : bool
+        False of a network in training: only what is there counts, not what is likely to come.
 
     Raises
     ------
@@ -184,6 +197,9 @@ def diagnose_arrays(
     chosen = resolve_optimizer(optimizer)
     table = _Table(ops, inputs)
     y = None if targets is None else _targets(targets)
+    read = table.labels() if loss is None and y is None else None
+    if read is not None:
+        y, loss, constant_loss = read.targets, read.loss, read.constant_loss
     if y is not None and len(y) != table.rows:
         raise ValueError(f"targets has {len(y)} rows and the arrays have {table.rows}")
     known: Facts = UNKNOWN
@@ -201,16 +217,17 @@ def diagnose_arrays(
         weights=table.of_units,
         dead_units=table.count_dead,
         batch_size=batch_size,
-        regression=y is not None and y.dtype.kind == "f",
+        regression=read is None and y is not None and y.dtype.kind == "f",
         loss_known=loss is not None,
         facts=known,
     )
-    missing = (
-        table.missing + (() if loss is not None else ("loss",)) + (() if y is not None else ("targets",))
-    )
-    if missing or not constant > 0:
-        return ArraysDiagnosis(tuple(certain(evidence)), books, None, missing, table.unseen, chosen)
-    return ArraysDiagnosis(tuple(check(evidence)), books, evidence.chance, missing, table.unseen, chosen)
+    lacking = {"loss": loss is None, "targets": y is None, "targets that differ": constant == 0}
+    missing = table.missing + tuple(what for what, lacks in lacking.items() if lacks)
+    faults = certain(evidence) if missing else check(evidence, foresee=foresee)
+    return ArraysDiagnosis(
+        tuple(faults), books, None if missing else evidence.chance, missing, table.unseen, chosen,
+        None if read is None else read.name,
+    )  # fmt: skip
 
 
 def _targets(targets: ArrayLike) -> Array:
@@ -234,7 +251,7 @@ class _Table:
         self.ops = [_named(part) for part in flat]
         self.inputs, self.outputs = [part.input for part in flat], [part.output for part in flat]
         self.scales = [part.scale for part in flat]
-        deltas = [part.delta for part in flat]
+        self.deltas = deltas = [part.delta for part in flat]
         self.rows = next((len(x) for x in [*self.inputs, *self.outputs, *deltas] if x is not None), 1)
         first = self.inputs[0]
         self.input = np.zeros((self.rows, 1), self.dtype) if first is None else first
@@ -379,6 +396,12 @@ class _Table:
         arguments = {} if info.parameter_name is None else {info.parameter_name: parameter}
         slope: Array = backward(np.ones_like(z), z, **arguments)
         return slope
+
+    def labels(self) -> Labels | None:
+        """Return what the delta of the last dense op tells of the labels."""
+        last = max(i for i, op in enumerate(self.ops) if op.kind == "dense")
+        z, delta = self.outputs[last], self.deltas[last]
+        return None if z is None or delta is None else labels_from(z, delta)
 
     def of_units(self, name: str, units: int | None = None) -> Array:
         """Return the weights of an op, or those of its first units."""

@@ -78,6 +78,16 @@ def test_what_is_missing_is_said_and_not_guessed(sick):
     assert diagnosis.chance is None
     assert set(diagnosis.missing) == {"deltas", "weights", "weight gradients", "loss", "targets"}
     assert "without deltas" in str(diagnosis)
+    assert "HEALTHY" not in str(diagnosis), "nobody knows"
+
+
+def test_labels_and_loss_are_read_off_the_delta(sick):
+    parts, loss = arrays_of(sick)
+    told, read = diagnose_arrays(parts, loss=loss, targets=Y), diagnose_arrays(parts)
+    assert read.loss == "cross_entropy"
+    assert read.ledger.loss == pytest.approx(loss)
+    assert read.chance == pytest.approx(told.chance)
+    assert [fault.kind for fault in read.faults] == [fault.kind for fault in told.faults]
 
 
 def test_certain_faults_need_little():
