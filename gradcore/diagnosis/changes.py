@@ -170,7 +170,8 @@ class Change:
             changed = self._kept(tuple(self._hidden(layer) for layer in group))
             if self.norm:
                 changed = _with_norm(changed)
-            first = changed[0]
+            # norm, dropout or an activation may come before the first dense layer
+            first = next((part for part in changed if isinstance(part, Dense | Residual)), changed[0])
             units = first.units if isinstance(first, Dense) else width
             if self.residual and units == width and not isinstance(first, Residual) and len(changed) > 1:
                 changed = (Residual(changed),)
@@ -193,7 +194,8 @@ class Change:
     def _inside(self, layer: Layer) -> Layer:
         if not isinstance(layer, Residual):
             return layer
-        inner = self._kept(tuple(self._hidden(part) for part in layer.layers))
+        whole = tuple(self._hidden(part) for part in layer.layers)
+        inner = self._kept(whole) or whole  # a block that holds nothing else keeps it
         return Residual(_with_norm(inner) if self.norm else inner, scale=layer.scale)
 
     def _kept(self, layers: tuple[Layer, ...]) -> tuple[Layer, ...]:

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from numpy.typing import ArrayLike
 
 from gradcore.diagnosis.examine import Reference, Setting, examine
 from gradcore.diagnosis.observe import Batch, observe
 from gradcore.diagnosis.variants import Variants
 from gradcore.diagnosis.what_if import Outcome, WhatIf, what_if
+from gradcore.diagnosis.writing import plain, written
 from gradcore.errors import check_integer
 from gradcore.health.evidence import Books, Evidence, Trace
 from gradcore.health.facts import facts
@@ -50,8 +48,9 @@ ROWS = 128
 class Diagnosis:
     """What `diagnose` found.
 
-    The verdict is there when `diagnose` returns. What needs more time is found out when it is first read, on copies
-    that were made then: `faults` with their causes, `what_if`, `changed`, `prediction`.
+    The verdict is there when `diagnose` returns. What needs more time is found out when it is first read: `faults` with
+    their causes, `what_if`, `changed`, `prediction`. The network was copied; data of its dtype were not, and are to
+    stay as they were until then.
 
     Attributes
     ----------
@@ -199,11 +198,7 @@ class Diagnosis:
         True
         """
         content = self.to_dict() | ({"proof": proof.to_dict()} if proof is not None else {})
-        text = json.dumps(_plain(content), indent=2, allow_nan=False)
-        if path is not None:
-            with open(path, "w", encoding="utf-8") as file:
-                file.write(text + "\n")
-        return text
+        return written(json.dumps(plain(content), indent=2, allow_nan=False), path)
 
     def to_html(self, path: str | os.PathLike[str] | None = None, *, proof: Proof | None = None) -> str:
         """Return the report as one HTML page without any external part, and write it to `path` if one is given.
@@ -218,11 +213,7 @@ class Diagnosis:
         """
         from gradcore.diagnosis.html import page
 
-        text = page(self, proof)
-        if path is not None:
-            with open(path, "w", encoding="utf-8") as file:
-                file.write(text)
-        return text
+        return written(page(self, proof), path)
 
     def _repr_html_(self) -> str:
         from gradcore.diagnosis.html import fragment
@@ -254,17 +245,6 @@ class Diagnosis:
         from gradcore.diagnosis.plots import plot_curves
 
         return plot_curves(self, ax)
-
-
-def _plain(value: Any) -> Any:
-    """Make a value fit for strict JSON."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def diagnose(

@@ -59,6 +59,14 @@ class Setting:
     batch_size: int
     seed: int
 
+    @property
+    def constant_loss(self) -> float:
+        """Loss of the best constant predictor on the batch; that of all rows where the batch has one class only."""
+        data, batch = self.data, self.batch
+        if batch.constant_loss > 0:
+            return batch.constant_loss
+        return data.constant_loss * (len(batch) / len(data) if data.loss.reduction == "sum" else 1.0)
+
     def changed(self, change: Change) -> Setting:
         """Return the setting with what the change says of data, loss and optimizer."""
         return replace(
@@ -101,7 +109,7 @@ def examine(
     evidence = Evidence(
         books=observe(net, setting.batch, seed=setting.seed) if books is None else books,
         optimizer=setting.optimizer,
-        constant_loss=setting.batch.constant_loss,
+        constant_loss=setting.constant_loss,
         weights=net._parameters.of_units,
         dead_units=lambda op: net._count_dead(setting.data.X, op),
         counterpart=None if healthy is None else lambda: healthy.books,

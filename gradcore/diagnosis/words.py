@@ -15,6 +15,7 @@ from gradcore.health.ledger import Ledger
 from gradcore.layers import Layer
 
 if TYPE_CHECKING:
+    from gradcore.diagnosis.arrays import ArraysDiagnosis
     from gradcore.diagnosis.diagnose import Diagnosis
 
 # A line of words: what 80 columns leave beside the label.
@@ -24,27 +25,34 @@ LINE = 70
 # -- the verdict -----------------------------------------------------------------------------------------------------
 
 
-def healthy_headline(diagnosis: Diagnosis) -> str:
+def healthy_headline(diagnosis: Diagnosis | ArraysDiagnosis) -> str:
     """Say that no fault was found, and no more than that where training is in doubt all the same."""
+    evidence = getattr(diagnosis, "evidence", None)  # arrays from elsewhere come without
+    if evidence is not None and evidence.learned:
+        return "it already knows more than a constant does"
+    if diagnosis.chance is None:
+        return "of others too little is known"
     if diagnosis.chance >= 0.5:
         return "nothing keeps this network from learning"
     return f"no fault was found, yet only {diagnosis.chance:.0%} of such networks train"
 
 
-def healthy_figures(diagnosis: Diagnosis, example: str) -> list[str]:
+def healthy_figures(diagnosis: Diagnosis | ArraysDiagnosis, example: str) -> list[str]:
     """Give the figures that show a healthy network."""
     layers = diagnosis.books.layers
-    best = diagnosis.what_if.best if diagnosis.chance < 0.5 else None
+    chance = diagnosis.chance
+    best = diagnosis.what_if.best if chance is not None and chance < 0.5 else None
     if best is not None and best.trains:
         hint = [f"most promising: {best.name.removesuffix(' only')} ({best.chance:.0%})"]
     else:
         hint = []
     signal = ratio(layers.output_signal[-2 if len(layers) > 1 else -1], layers.input_signal[0])
+    said = "" if chance is None else f"; chance {chance:.0%}"
     return [
         f"gradient end to end, log10: {signed(diagnosis.ledger.end_to_end_log10)};"
         f" {example} signal, input to last layer ×{signal}",
         f"loss {diagnosis.ledger.loss:.3g} on one batch; the best layer's usable gradient"
-        f" {diagnosis.books.usable.max():.1e}; chance {diagnosis.chance:.0%}",
+        f" {diagnosis.books.usable.max():.1e}{said}",
         *hint,
     ]
 
@@ -178,7 +186,10 @@ def _where_invalid(fault: Fault, diagnosis: Diagnosis, example: str) -> list[str
 
 
 def _where_loss_nan(fault: Fault, diagnosis: Diagnosis, example: str) -> list[str]:
-    return [f"step {fault.evidence['first_step']}: loss or gradient is not a number"]
+    step, skipped = fault.evidence["first_step"], fault.evidence["skipped_steps"]
+    if step is None:  # the loss and the gradient are numbers, and what they would make of the weights is not
+        return [f"{skipped} steps would have made weights that are not numbers"]
+    return [f"step {step}: loss or gradient is not a number"]
 
 
 def _where_loss_diverging(fault: Fault, diagnosis: Diagnosis, example: str) -> list[str]:
@@ -236,8 +247,10 @@ def why(fault: Fault, diagnosis: Diagnosis) -> list[str]:
         lines.append(f"{_NUMBERS[len(names)]} causes, and fixing only one is not enough")
     elif names:
         lines.append(f"one cause: {names[0]}")
-    else:
+    elif len(diagnosis.what_if):
         lines.append("no change that was tried cures it")
+    else:
+        lines.append("changes cannot be tried on arrays: gradcore.diagnose finds the causes of networks")
     if fault.kind in ("vanishing_gradient", "exploding_gradient"):
         lines += _split_lines(fault, diagnosis)
     if fault.kind == "dead_units" and "narrow_layers" in fault.causes:

@@ -19,6 +19,9 @@ Array = npt.NDArray[np.float64]
 
 BANDWIDTHS = (1.0, 0.25, 0.06)
 
+# Rows outside the largest class below which nothing can be said.
+RARE = 25
+
 # Shuffles of the targets that a real connection must beat, every one.
 SHUFFLES = 40
 
@@ -82,11 +85,18 @@ def has_signal(
     (True, False)
     """
     sample = _Sample.of(X, targets)
-    if sample is None or len(X) < 100:
+    if sample is None or len(X) < 100 or _rarest(targets) < RARE:
         return None
     rng = np.random.default_rng(seed)
     shuffled = [max(sample.told(rng.permutation(sample.targets))) for _ in range(SHUFFLES)]
     return max(sample.told(sample.targets)) > max(shuffled)
+
+
+def _rarest(targets: npt.NDArray[np.generic]) -> int:
+    """Return how many rows are not of the largest class; all of them where the targets are numbers."""
+    if targets.dtype.kind not in "iu":
+        return len(targets)
+    return len(targets) - int(np.bincount(targets.ravel().astype(np.int64)).max(initial=0))
 
 
 @dataclass(frozen=True)

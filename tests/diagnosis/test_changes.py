@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from gradcore import Activation, BatchNorm, Dense, Network, Residual, mlp
+from gradcore import Activation, BatchNorm, Dense, Dropout, Network, Residual, mlp
 from gradcore.diagnosis.changes import Change, describe, split_groups
+from gradcore.diagnosis.diagnose import diagnose
 from gradcore.diagnosis.variants import Variants
 from gradcore.layers import as_layers
 
@@ -99,6 +100,20 @@ def test_variants_are_what_a_rebuild_gives(change, sizes, rng):
     a, b = variant.ledger(X, y), rebuilt.ledger(X, y)
     assert a.loss == pytest.approx(b.loss, rel=1e-6)
     assert a.end_to_end_log10 == pytest.approx(b.end_to_end_log10, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        [Dense(8), Residual([Dropout(0.5)]), Dense(2)],
+        [Dense(8), Residual([BatchNorm()]), Dense(2)],
+        ["relu", Dense(8), "tanh", Dense(2)],
+        [Dropout(0.2), Dense(8), "tanh", Dense(8), "tanh", Dense(2)],
+    ],
+)
+def test_every_alternative_of_an_odd_network_can_be_built(layers, rng):
+    X = rng.normal(size=(60, 6))
+    assert len(diagnose(Network(layers, input_size=6, seed=0), X, X[:, 0] > 0).what_if) >= 10
 
 
 def test_variants_keep_weights_that_are_no_longer_as_drawn(rng):

@@ -166,6 +166,20 @@ def test_weights_that_are_not_finite_are_no_overflow():
     assert "layer 2 hold NaN" in str(diagnose(net, X, Y))
 
 
+@pytest.mark.parametrize("seed", [0, 3, 4])
+def test_a_rare_class_is_no_invalid_data(seed):
+    data = np.random.default_rng(3).normal(size=(5000, 20))
+    diagnosis = diagnose(mlp([20, 32, 32, 2], seed=0), data, (data[:, 0] > 2.5).astype(int), seed=seed)
+    assert diagnosis.healthy
+    assert diagnosis.evidence.constant_loss > 0, "also where the batch has one class only"
+
+
+def test_noise_for_targets_lets_no_symptom_in():
+    rng = np.random.default_rng(1)
+    net = Network([Dense(32), "relu", Dense(2, init="zeros")], input_size=20, seed=0)
+    assert kinds(net, rng.normal(size=(600, 20)), rng.integers(0, 2, 600)) == ["invalid_data"]
+
+
 def test_underflow_of_deltas():
     faults = {fault.kind: fault for fault in diagnose(deep(40, "sigmoid", init="normal(0.01)"), X, Y).faults}
     assert set(faults) == {"vanishing_gradient", "underflow"}

@@ -40,7 +40,7 @@ def check(evidence: Evidence, *, foresee: bool = True) -> list[Fault]:
     if any(fault.kind == "invalid_data" and fault.severity == "fatal" for fault in found):
         # what else shows comes from there
         return [fault for fault in found if fault.kind == "invalid_data"]
-    if found or evidence.doubtful:
+    if evidence.doubtful or any(fault.severity == "fatal" for fault in found):
         found += _symptoms(evidence, fatal=evidence.hopeless)
     found += _later(evidence, found)
     if not found and foresee and evidence.hopeless:
