@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import math
+import os
+import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,8 +19,9 @@ from numpy.typing import ArrayLike
 from gradcore import activations, kernels
 from gradcore.diagnosis.joints import Joint, joined
 from gradcore.diagnosis.labels import Labels, labels_from
-from gradcore.diagnosis.report import layer_table
-from gradcore.diagnosis.words import headline, healthy_headline, where
+from gradcore.diagnosis.report import layer_table, verdict
+from gradcore.diagnosis.what_if import WhatIf
+from gradcore.diagnosis.writing import plain, written
 from gradcore.health.evidence import Books, Evidence
 from gradcore.health.facts import UNKNOWN, Facts, facts
 from gradcore.health.faults import Fault
@@ -26,6 +30,7 @@ from gradcore.health.loss_curve import constant_loss as loss_of_constant
 from gradcore.health.rules import certain, check
 from gradcore.health.rules.dead_units import RISK
 from gradcore.health.units import largest_slope
+from gradcore.layers import Activation, BatchNorm, Dense, Layer, Residual
 from gradcore.optimizers import Optimizer, resolve as resolve_optimizer
 from gradcore.plan import ParameterSlot, Plan
 
@@ -81,25 +86,49 @@ class ArraysDiagnosis:
         What the rules would have needed.
     unseen : tuple of str
         Between which ops something happens that no array shows; the books give its gain to the op after it.
-    optimizer : Optimizer
-    loss : str or None
-        What loss the delta of the outputs is of, where nobody told loss and targets.
+    loss : str
+        Its name, as far as it is known.
+    loss_read : bool
+        Whether loss and labels were read off the delta of the outputs.
+    network : object
+        ``layers``: what the ops would be as layers of gradcore; ``input_size``, ``dtype``.
+    milliseconds : float
+        That `diagnose_arrays` took.
     """
 
     faults: tuple[Fault, ...]
-    books: Books = field(repr=False)
+    evidence: Evidence = field(repr=False)
     chance: float | None
     missing: tuple[str, ...]
     unseen: tuple[str, ...]
-    optimizer: Optimizer
-    loss: str | None = None
-    changed: None = None
+    loss: str = "unknown loss"
+    loss_read: bool = False
+    milliseconds: float = math.nan
     network: Any = field(default_factory=lambda: SimpleNamespace(layers=()), repr=False)
+
+    # what a report asks of a diagnosis and arrays have not
+    seeds: ClassVar[int] = 1
+    what_if: ClassVar[WhatIf] = WhatIf()
+    best: ClassVar[None] = None
+    changed: ClassVar[None] = None
+    prediction: ClassVar[None] = None
+    trace: ClassVar[None] = None
+    setting: ClassVar[None] = None
 
     @property
     def healthy(self) -> bool:
         """Whether no rule found a fault in what is known."""
         return not self.faults
+
+    @property
+    def books(self) -> Books:
+        """The ledger, and what its norms cannot say."""
+        return self.evidence.books
+
+    @property
+    def optimizer(self) -> Optimizer:
+        """What the network is trained with."""
+        return self.evidence.optimizer
 
     @property
     def ledger(self) -> Ledger:
@@ -113,33 +142,33 @@ class ArraysDiagnosis:
             "faults": [fault.to_dict() for fault in self.faults],
             "chance": self.chance,
             "loss": self.loss,
+            "loss_read": self.loss_read,
             "missing": list(self.missing),
             "unseen": list(self.unseen),
             "ledger": self.ledger.to_dict(),
         }
 
+    def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
+        """Return strict JSON (NaN and infinities are null there), and write it to `path` if one is given."""
+        return written(json.dumps(plain(self.to_dict()), indent=2, allow_nan=False), path)
+
+    def to_html(self, path: str | os.PathLike[str] | None = None) -> str:
+        """Return the report as one HTML page without any external part, and write it to `path` if one is given."""
+        from gradcore.diagnosis.html import page
+
+        return written(page(self), path)  # type: ignore[arg-type]  # it reads what both have
+
+    def _repr_html_(self) -> str:
+        from gradcore.diagnosis.html import fragment
+
+        return fragment(self)  # type: ignore[arg-type]
+
     def __str__(self) -> str:
-        if self.healthy and self.chance is None:
-            lines = ["· NO CERTAIN FAULT: of others too little is known"]
-        elif self.healthy:
-            lines = [f"✓ HEALTHY: {healthy_headline(self)}"]  # type: ignore[arg-type]  # it reads what both have
-        else:
-            first, *others = self.faults
-            lines = [f"✗ {first.title}: {headline(first)}", ""]
-            for label, fault in [("where", first), *(("also", fault) for fault in others)]:
-                head = f"{fault.title.lower()}: " if label == "also" else ""
-                told, *rest = where(fault, self, "example")  # type: ignore[arg-type]  # it reads what both have
-                lines += [f"  {label:<7} {head}{told}", *(" " * 10 + line for line in rest)]
-            lines += [
-                "  why     arrays cannot be tried otherwise: gradcore.diagnose tells causes of networks"
-            ]
-        if self.missing:
-            lines += [f"  without {', '.join(self.missing)}"]
-        if self.loss is not None:
-            lines += [f"  loss    {self.loss.replace('_', '-')}, as the delta of the outputs tells"]
-        if self.unseen:
-            more = len(self.unseen) - 3
-            lines += [f"  unseen  {', '.join(self.unseen[:3])}{f' and {more} more' if more > 0 else ''}"]
+        lines = verdict(self)  # type: ignore[arg-type]
+        said = {"without": ", ".join(self.missing), "unseen": _several(self.unseen)}
+        if self.loss_read:
+            said["loss"] = f"{self.loss.replace('_', '-')}, as the delta of the outputs tells"
+        lines += [f"  {label:<7} {text}" for label, text in said.items() if text]
         return "\n".join([*lines, "", *layer_table(self)])  # type: ignore[arg-type]
 
 
@@ -193,6 +222,7 @@ def diagnose_arrays(
     >>> found.faults[0].kind, found.faults[0].ops
     ('overflow', ('layer.0',))
     """
+    start = time.perf_counter()
     ops = [part if isinstance(part, LayerArrays) else LayerArrays(**part) for part in layers]
     chosen = resolve_optimizer(optimizer)
     table = _Table(ops, inputs)
@@ -209,9 +239,8 @@ def diagnose_arrays(
         constant = loss_of_constant(name, y) if constant_loss is None else constant
         known = facts(table.input, y, len(y))
     ledger = Ledger(table.plan, table.records, math.nan if loss is None else float(loss), rows=table.rows)
-    books = Books(ledger)
     evidence = Evidence(
-        books=books,
+        books=Books(ledger),
         optimizer=chosen,
         constant_loss=constant,
         weights=table.of_units,
@@ -225,8 +254,9 @@ def diagnose_arrays(
     missing = table.missing + tuple(what for what, lacks in lacking.items() if lacks)
     faults = certain(evidence) if missing else check(evidence, foresee=foresee)
     return ArraysDiagnosis(
-        tuple(faults), books, None if missing else evidence.chance, missing, table.unseen, chosen,
-        None if read is None else read.name,
+        tuple(faults), evidence, None if missing else evidence.chance, missing, table.unseen,
+        "unknown loss" if read is None else read.name, read is not None, 1e3 * (time.perf_counter() - start),
+        SimpleNamespace(layers=table.layers(), input_size=table.input.shape[1], dtype=table.dtype),
     )  # fmt: skip
 
 
@@ -397,6 +427,23 @@ class _Table:
         slope: Array = backward(np.ones_like(z), z, **arguments)
         return slope
 
+    def layers(self) -> tuple[Layer, ...]:
+        """Return what the ops would be as layers of gradcore; dropout, whose rate nobody told, is left away."""
+        open_blocks: list[list[Layer]] = [[]]
+        for i, op in enumerate(self.ops):
+            if op.kind == "fork":
+                open_blocks.append([])
+            elif op.kind == "join":
+                inside = open_blocks.pop()
+                open_blocks[-1] += [Residual(inside, self.scales[i])] if inside else []
+            elif op.kind == "dense":
+                open_blocks[-1].append(Dense(int(self.plan.table["columns_out"][i])))
+            elif op.kind == "norm":
+                open_blocks[-1].append(BatchNorm())
+            elif op.kind not in _KINDS:
+                open_blocks[-1].append(Activation(op.kind))
+        return tuple(open_blocks[0])
+
     def labels(self) -> Labels | None:
         """Return what the delta of the last dense op tells of the labels."""
         last = max(i for i, op in enumerate(self.ops) if op.kind == "dense")
@@ -436,6 +483,11 @@ def _flat(parts: Iterable[Joint]) -> Iterator[Joint]:
 
 def _named(part: Joint) -> LayerArrays:
     return LayerArrays(part.name, part.kind) if part.op is None else replace(part.op, name=part.name)
+
+
+def _several(items: Sequence[str]) -> str:
+    more = len(items) - 3
+    return ", ".join(items[:3]) + (f" and {more} more" if more > 0 else "")
 
 
 def _real(value: ArrayLike) -> Array:

@@ -15,6 +15,7 @@ from gradcore.health.evidence import Books
 from gradcore.optimizers import Adam
 
 if TYPE_CHECKING:
+    from gradcore.diagnosis.arrays import ArraysDiagnosis
     from gradcore.diagnosis.diagnose import Diagnosis
 
 Array = npt.NDArray[np.float64]
@@ -86,13 +87,15 @@ def _measured(books: Books, of: str) -> list[Curve]:
         return [Curve("gradient", of, np.log10(layers.gradient)), Curve("signal", of, np.log10(signal))]
 
 
-def _predicted(diagnosis: Diagnosis) -> list[Curve]:
+def _predicted(diagnosis: Diagnosis | ArraysDiagnosis) -> list[Curve]:
     """Write the theory's deltas as weight gradients, where it can be relied on.
 
     ``rms(dW) ∝ ‖delta‖ · rms(input) / √units`` while examples do not cancel out.  Theory says how deltas change from
     layer to layer, not how large they are: the last layer's gradient is the measured one.
     """
     prediction, layers = diagnosis.prediction, diagnosis.books.layers
+    if prediction is None:
+        return []
     with np.errstate(divide="ignore", invalid="ignore"):
         shape = prediction.delta_log10 + np.log10(layers.input_scale / np.sqrt(layers.units))
         gradient = shape - shape[-1] + np.log10(layers.gradient[-1])

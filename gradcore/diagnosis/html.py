@@ -28,6 +28,7 @@ from gradcore.health.ledger import LedgerEntry
 from gradcore.health.rules import all_rules
 
 if TYPE_CHECKING:
+    from gradcore.diagnosis.arrays import ArraysDiagnosis
     from gradcore.diagnosis.diagnose import Diagnosis
     from gradcore.diagnosis.proof import Proof, Trial
     from gradcore.diagnosis.what_if import Outcome
@@ -127,7 +128,7 @@ def _verdict(diagnosis: Diagnosis, example: str) -> dict[str, Any]:
     if diagnosis.healthy:
         return {
             **common,
-            "kind": "Healthy",
+            "kind": "Healthy" if diagnosis.chance is not None else "No certain fault",
             "headline": _capital(words.healthy_headline(diagnosis)),
             "seeds": words.seeds((diagnosis.seeds, diagnosis.seeds)),
             "figures": [_capital(figure) for figure in words.healthy_figures(diagnosis, example)],
@@ -241,7 +242,7 @@ class _Row(NamedTuple):
         return self.trial.trains if self.trial is not None else self.outcome.trains
 
 
-def percent(share: float) -> str:
+def percent(share: float | None) -> str:
     """Write a chance; never a certainty, which no chance is.
 
     Examples
@@ -249,7 +250,7 @@ def percent(share: float) -> str:
     >>> percent(0.973), percent(0.9999)
     ('97 %', '> 99 %')
     """
-    if math.isnan(share):
+    if share is None or math.isnan(share):
         return "–"
     return "< 1 %" if share < 0.01 else "> 99 %" if share > 0.99 else f"{share:.0%}".replace("%", " %")
 
@@ -435,9 +436,11 @@ def _marked(text: str) -> Markup:
 # -- again -----------------------------------------------------------------------------------------------------------
 
 
-def reproduce(diagnosis: Diagnosis) -> str:
+def reproduce(diagnosis: Diagnosis | ArraysDiagnosis) -> str:
     """Write the lines that make this diagnosis again; X and y are the reader's."""
-    net = diagnosis.network
+    net, setting = diagnosis.network, diagnosis.setting
+    if setting is None:
+        return "print(gradcore.diagnose_arrays(layers))"
     call = describe(net.layers)
     if call is None:
         build = f"net = ...  # {net!r}, seed {net.seed}"
@@ -445,7 +448,6 @@ def reproduce(diagnosis: Diagnosis) -> str:
         sizes = _sizes([net.input_size, *(layer.units for layer in dense_layers(net.layers))])
         dtype = "" if net.dtype.name == "float32" else f', dtype="{net.dtype.name}"'
         build = f"net = gradcore.{call.replace('sizes', sizes, 1)[:-1]}{dtype}, seed={net.seed})"
-    setting = diagnosis.setting
     others = {
         "steps": (setting.steps, 0), "batch_size": (setting.batch_size, 32), "seeds": (diagnosis.seeds, 1),
         "seed": (setting.seed, 0),

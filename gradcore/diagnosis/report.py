@@ -101,7 +101,8 @@ def verdict(diagnosis: Diagnosis, style: Style = PLAIN) -> list[str]:
     """Return the headline and where, why, change."""
     if diagnosis.healthy:
         every = "" if diagnosis.seeds == 1 else f" in {diagnosis.seeds} of {diagnosis.seeds} seeds"
-        head = style.good(style.strong(f"✓ HEALTHY: {healthy_headline(diagnosis)}{every}"))
+        word = "✓ HEALTHY" if diagnosis.chance is not None else "· NO CERTAIN FAULT"
+        head = style.good(style.strong(f"{word}: {healthy_headline(diagnosis)}{every}"))
         return [head, *(f"  {line}" for line in healthy_figures(diagnosis, style.example))]
     first, *others = diagnosis.faults
     lines = [style.bad(style.strong(f"✗ {first.title}: {headline(first)} ({seeds(first.seeds)})")), ""]

@@ -2,6 +2,7 @@
 
 import json
 
+import html5lib
 import numpy as np
 import pytest
 
@@ -133,3 +134,22 @@ def test_bad_arrays_are_named(layers, error, message):
 def test_targets_must_have_the_rows():
     with pytest.raises(ValueError, match="3 rows"):
         diagnose_arrays([LayerArrays("a", output=np.ones((4, 2)))], targets=[0, 1, 0])
+
+
+def test_the_report_as_a_page_and_as_json(sick, tmp_path):
+    parts, loss = arrays_of(sick)
+    diagnosis = diagnose_arrays(parts, loss=loss, targets=Y)
+    page = diagnosis.to_html(tmp_path / "report.html")
+    html5lib.HTMLParser(strict=True).parse(page)
+    assert (tmp_path / "report.html").read_text(encoding="utf-8").strip() == page.strip()
+    assert "Vanishing gradient" in page
+    assert "20 hidden layers of 64 sigmoid units" in page
+    assert "changes cannot be tried on arrays" in page.replace("Changes", "changes")
+    assert "sigmoid slope" in str(diagnosis), "where the gradient goes"
+    assert diagnosis._repr_html_().startswith('<div class="gradcore-report">')
+    read = json.loads(diagnosis.to_json(tmp_path / "report.json"))
+    assert read["faults"][0]["kind"] == "vanishing_gradient"
+    assert read["ledger"]["step"] is None
+    unknown = diagnose_arrays([LayerArrays("a", output=np.ones((4, 2)))]).to_html()
+    assert "No certain fault" in unknown
+    assert "Healthy" not in unknown
