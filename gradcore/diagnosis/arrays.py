@@ -7,7 +7,7 @@ import math
 import os
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -164,12 +164,7 @@ class ArraysDiagnosis:
         return fragment(self)  # type: ignore[arg-type]
 
     def __str__(self) -> str:
-        lines = verdict(self)  # type: ignore[arg-type]
-        said = {"without": ", ".join(self.missing), "unseen": _several(self.unseen)}
-        if self.loss_read:
-            said["loss"] = f"{self.loss.replace('_', '-')}, as the delta of the outputs tells"
-        lines += [f"  {label:<7} {text}" for label, text in said.items() if text]
-        return "\n".join([*lines, "", *layer_table(self)])  # type: ignore[arg-type]
+        return "\n".join([*verdict(self), "", *layer_table(self)])  # type: ignore[arg-type]
 
 
 def diagnose_arrays(
@@ -483,11 +478,6 @@ def _flat(parts: Iterable[Joint]) -> Iterator[Joint]:
 
 def _named(part: Joint) -> LayerArrays:
     return LayerArrays(part.name, part.kind) if part.op is None else replace(part.op, name=part.name)
-
-
-def _several(items: Sequence[str]) -> str:
-    more = len(items) - 3
-    return ", ".join(items[:3]) + (f" and {more} more" if more > 0 else "")
 
 
 def _real(value: ArrayLike) -> Array:

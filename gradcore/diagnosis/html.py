@@ -131,7 +131,10 @@ def _verdict(diagnosis: Diagnosis, example: str) -> dict[str, Any]:
             "kind": "Healthy" if diagnosis.chance is not None else "No certain fault",
             "headline": _capital(words.healthy_headline(diagnosis)),
             "seeds": words.seeds((diagnosis.seeds, diagnosis.seeds)),
-            "figures": [_capital(figure) for figure in words.healthy_figures(diagnosis, example)],
+            "figures": [
+                _capital(said)
+                for said in (*words.healthy_figures(diagnosis, example), *words.notes(diagnosis))
+            ],
             "change": [],
             "also": [],
         }
@@ -145,7 +148,7 @@ def _verdict(diagnosis: Diagnosis, example: str) -> dict[str, Any]:
         "where": _sentence(words.where(first, diagnosis, example)),
         "why": [
             (True, " ".join(said.split())) if said.startswith(" ") else (False, _capital(said))
-            for said in words.why(first, diagnosis)
+            for said in (*words.why(first, diagnosis), *words.notes(diagnosis))
         ],
         "change": words.change_lines(diagnosis, diagnosis.best.change) if diagnosis.best else [],
         "advice": first.advice,

@@ -16,6 +16,7 @@ from gradcore.diagnosis.words import (
     headline,
     healthy_figures,
     healthy_headline,
+    notes,
     scores,
     seeds,
     signed,
@@ -103,11 +104,15 @@ def verdict(diagnosis: Diagnosis, style: Style = PLAIN) -> list[str]:
         every = "" if diagnosis.seeds == 1 else f" in {diagnosis.seeds} of {diagnosis.seeds} seeds"
         word = "✓ HEALTHY" if diagnosis.chance is not None else "· NO CERTAIN FAULT"
         head = style.good(style.strong(f"{word}: {healthy_headline(diagnosis)}{every}"))
-        return [head, *(f"  {line}" for line in healthy_figures(diagnosis, style.example))]
+        return [
+            head,
+            *(f"  {line}" for line in (*healthy_figures(diagnosis, style.example), *notes(diagnosis))),
+        ]
     first, *others = diagnosis.faults
     lines = [style.bad(style.strong(f"✗ {first.title}: {headline(first)} ({seeds(first.seeds)})")), ""]
     lines += _labelled("where", where(first, diagnosis, style.example), style)
     lines += _labelled("why", why(first, diagnosis), style)
+    lines += _labelled("note", notes(diagnosis), style)
     lines += _labelled("change", _change(diagnosis, style), style)
     for fault in others:
         place = where(fault, diagnosis, style.example)

@@ -69,6 +69,19 @@ def headline(fault: Fault) -> str:
     return "this network learns badly"
 
 
+def notes(diagnosis: Diagnosis | ArraysDiagnosis) -> list[str]:
+    """Say what is not known of arrays; of a network all is."""
+    if diagnosis.setting is not None:
+        return []
+    said = [f"not known: {', '.join(diagnosis.missing)}"] if diagnosis.missing else []
+    if diagnosis.loss_read:
+        said.append(f"{diagnosis.loss.replace('_', '-')}, as the delta of the outputs tells")
+    if diagnosis.unseen:
+        more = len(diagnosis.unseen) - 3
+        said.append(f"not seen: {', '.join(diagnosis.unseen[:3])}{f' and {more} more' if more > 0 else ''}")
+    return said
+
+
 def seeds(count: tuple[int, int]) -> str:
     """Say in how many of how many seeds something was found."""
     k, n = count

@@ -78,7 +78,7 @@ def test_what_is_missing_is_said_and_not_guessed(sick):
     assert diagnosis.healthy
     assert diagnosis.chance is None
     assert set(diagnosis.missing) == {"deltas", "weights", "weight gradients", "loss", "targets"}
-    assert "without deltas" in str(diagnosis)
+    assert "not known: deltas" in str(diagnosis)
     assert "HEALTHY" not in str(diagnosis), "nobody knows"
 
 
@@ -152,4 +152,5 @@ def test_the_report_as_a_page_and_as_json(sick, tmp_path):
     assert read["ledger"]["step"] is None
     unknown = diagnose_arrays([LayerArrays("a", output=np.ones((4, 2)))]).to_html()
     assert "No certain fault" in unknown
+    assert "Not known: " in unknown
     assert "Healthy" not in unknown
