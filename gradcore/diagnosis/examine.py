@@ -12,12 +12,9 @@ from gradcore.diagnosis.changes import Change
 from gradcore.diagnosis.observe import Batch, observe, watch
 from gradcore.diagnosis.variants import Variants
 from gradcore.health.evidence import Books, Evidence, Trace
-from gradcore.health.facts import Facts, has_signal
+from gradcore.health.facts import Facts
 from gradcore.network import Network
 from gradcore.optimizers import Optimizer
-
-# Rows that the test for signal looks at.
-SAMPLE = 500
 
 # Rows that the healthy counterpart is looked at with.
 ROWS = 32
@@ -26,6 +23,7 @@ ROWS = 32
 LEDGERS = 60
 
 
+# What an output activation can make, by its code.
 OUTPUT_BOUNDS = {
     kernels.ACTIVATION_CODES[name]: bounds
     for name, bounds in {
@@ -83,20 +81,15 @@ class Setting:
 
 
 class Reference:
-    """The healthy counterpart; what is asked of it is found out once, when it is first asked for."""
+    """The healthy counterpart; its books are made once, when they are first asked for."""
 
     def __init__(self, variants: Variants, setting: Setting) -> None:
         self._variants, self._setting = variants, setting
 
     @cached_property
-    def network(self) -> Network:
-        """The network itself."""
-        return self._variants.counterpart()
-
-    @cached_property
     def books(self) -> Books:
         """Its books on a few rows: bounds that come from them are wide."""
-        return observe(self.network, self._setting.few(ROWS).batch, seed=self._setting.seed)
+        return observe(self._variants.counterpart(), self._setting.few(ROWS).batch, seed=self._setting.seed)
 
 
 def examine(
@@ -114,7 +107,7 @@ def examine(
         dead_units=lambda op: net._count_dead(setting.data.X, op),
         counterpart=None if healthy is None else lambda: healthy.books,
         facts=setting.facts,
-        has_signal=lambda: has_signal(*setting.data.sample(SAMPLE)),
+        has_signal=lambda: setting.data.has_signal,
         batch_size=min(setting.batch_size, len(setting.data)),
         regression=not setting.batch.loss.classification,
         reachable_loss=_reachable_loss(net, setting.batch),

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from gradcore import kernels
 from gradcore.health.evidence import Books, Trace
+from gradcore.health.facts import has_signal
 from gradcore.health.ledger import Ledger
 from gradcore.health.loss_curve import constant_loss
 from gradcore.losses import Loss
@@ -20,6 +21,9 @@ from gradcore.optimizers import Optimizer
 from gradcore.streams import ORDER, stream
 
 Array = npt.NDArray[Any]
+
+# Rows that the test for signal looks at.
+SAMPLE = 500
 
 _TRAINING = kernels.MODES["batch_statistics"] | kernels.MODES["drop"]
 
@@ -62,6 +66,11 @@ class Batch:
     def constant_loss(self) -> float:
         """The loss of the best constant predictor on these rows."""
         return constant_loss(self.loss.name, self.targets, reduction=self.loss.reduction)
+
+    @cached_property
+    def has_signal(self) -> bool | None:
+        """Whether the inputs say anything about the targets; the test is made once, whatever is tried on the rows."""
+        return has_signal(*self.sample(SAMPLE))
 
     def reachable_loss(self, low: float, high: float, outputs: int) -> float:
         """Return the least loss that outputs between two bounds can have on these rows."""
