@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import combinations
 from typing import Any
 
@@ -119,7 +120,7 @@ class WhatIf:
     def __len__(self) -> int:
         return len(self.outcomes)
 
-    @property
+    @cached_property
     def cures(self) -> list[Outcome]:
         """The outcomes that train because a cause is gone: the smallest first, then the most promising."""
         cures = [outcome for outcome in self.outcomes if outcome.trains and outcome.change.causes]
@@ -131,7 +132,7 @@ class WhatIf:
         best = self.best
         return () if best is None else best.change.causes
 
-    @property
+    @cached_property
     def best(self) -> Outcome | None:
         """The change to make: it removes just these causes; of about equal ones the activation that is safest."""
         cures = self.cures
@@ -228,9 +229,8 @@ def alternatives(variants: Variants, setting: Setting, evidence: Evidence) -> li
     own = _matching(next(iter(current))) if len(current) == 1 else "auto"
     changes = [Change(activation=name) for name in others]
     # The uniform twin has the same variance: to change to it would only be to draw again.
-    if not variants.fresh or not inits <= {own, own.replace("normal", "uniform"), "auto"}:
-        changes.append(Change(init=own))
-    elif any(layer.bias_init != "zeros" for layer in dense_layers(layers)):
+    matching = variants.fresh and inits <= {own, own.replace("normal", "uniform"), "auto"}
+    if not matching or any(layer.bias_init != "zeros" for layer in dense_layers(layers)):
         changes.append(Change(init=own))
     changes += [Change(init=name) for name in INITS if name != own and inits != {name}]
     usual = USUAL_RATE["plain" if isinstance(optimizer, SGD) else "adaptive"] / max(optimizer.lr, 1e-300)

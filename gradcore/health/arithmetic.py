@@ -29,7 +29,6 @@ from gradcore.kernels import reference
 Array = npt.NDArray[Any]
 
 _KINDS = {code: name for name, code in kernels.OP_KINDS.items()}
-_ACTIVATIONS = {code: name for name, code in kernels.ACTIVATION_CODES.items()}
 
 # Roundings inside one element of a function that is right to 4 ULP, or of a short formula.
 _FEW = 8
@@ -192,7 +191,7 @@ class _Ops:
 
     def activation(self, op: int) -> tuple[Array, Array]:
         """Value and slope; the wider type's smallest or largest number where it leaves its range too."""
-        function = reference.ACTIVATIONS[_ACTIVATIONS[int(self.table["code"][op])]]
+        function = reference.ACTIVATIONS[kernels.ACTIVATION_NAMES[int(self.table["code"][op])]]
         z, parameter = self.x(op), float(self.parameter(op))
         near = function(np.clip(z, -_BEYOND_KINKS, _BEYOND_KINKS), parameter)
         value, slope = function(z, parameter)

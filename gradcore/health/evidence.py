@@ -33,8 +33,6 @@ SIGMAS = 4.0
 # seed, few have so low a one (``docs/diagnosis.md``).
 DOUBT, DESPAIR = 0.4, 0.25
 
-_ACTIVATION_NAMES = {code: name for name, code in kernels.ACTIVATION_CODES.items()}
-
 
 @dataclass(frozen=True)
 class Books:
@@ -99,7 +97,7 @@ class Books:
         """Name the activation that follows dense op `op` (before the next dense one); identity when there is none."""
         for row in table[op + 1 :]:
             if row["kind"] == kernels.OP_KINDS["activation"]:
-                name = _ACTIVATION_NAMES[int(row["code"])]
+                name = kernels.ACTIVATION_NAMES[int(row["code"])]
                 return "identity" if name == "softmax" else name
             if row["kind"] == kernels.OP_KINDS["dense"]:
                 break
@@ -252,25 +250,25 @@ class Evidence:
         )
 
     @cached_property
+    def weight_names(self) -> dict[int, str]:
+        """Name of the weight of every dense op that has one to show."""
+        slots = self.books.ledger.plan.parameter_names.items()
+        return {slot.op: name for name, slot in slots if slot.kind == "weight"}
+
+    @cached_property
     def spoilt_layers(self) -> tuple[int, ...]:
         """Layers, from 0, whose weights hold NaN or infinity."""
-        slots = self.books.ledger.plan.parameter_names.items()
-        names = {slot.op: name for name, slot in slots if slot.kind == "weight"}
-        suspicious = np.flatnonzero(
-            ~np.isfinite(self.books.layers.weight)
-        )  # NaN also where nothing was booked
-        ops = self.books.layers.op
+        names, ops = self.weight_names, self.books.layers.op.tolist()
+        # the norm is NaN also where nothing was booked
+        suspicious = np.flatnonzero(~np.isfinite(self.books.layers.weight)).tolist()
         return tuple(
-            int(i)
-            for i in suspicious
-            if int(ops[i]) in names and not np.isfinite(self.weights(names[int(ops[i])])).all()
+            i for i in suspicious if ops[i] in names and not np.isfinite(self.weights(names[ops[i]])).all()
         )
 
     @cached_property
     def twins(self) -> bool:
         """Whether the first two units of the first layer have the same weights: then most likely all have."""
-        slots = self.books.ledger.plan.parameter_names.items()
-        name = next((name for name, slot in slots if slot.kind == "weight"), None)
+        name = next(iter(self.weight_names.values()), None)
         first = np.empty((0, 0)) if name is None else self.weights(name, 2)
         return len(first) > 1 and bool((first[0] == first[1]).all())
 

@@ -23,7 +23,6 @@ Array = npt.NDArray[np.float64]
 _DENSE, _ACTIVATION, _FORK, _JOIN = (
     kernels.OP_KINDS[name] for name in ("dense", "activation", "fork", "join")
 )
-_NAMES = {code: name for name, code in kernels.ACTIVATION_CODES.items()}
 
 # Rows of a table; the rest is in to_dict.
 _SHOWN = 40
@@ -39,7 +38,7 @@ def op_named(plan: Plan, name: str) -> int:
 
 def largest_slope(plan: Plan, op: int) -> float:
     """Return the largest abs(f′) of an activation op, infinite for the exponential; NaN for softmax, over rows."""
-    name = _NAMES[int(plan.table["code"][op])]
+    name = kernels.ACTIVATION_NAMES[int(plan.table["code"][op])]
     info = activations.REGISTRY.get(name)
     if info is None or math.isinf(info.max_slope):
         return math.nan if info is None else math.inf

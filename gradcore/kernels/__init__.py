@@ -42,3 +42,6 @@ from .door import (
     untile_slot as untile_slot,
     update_running as update_running,
 )
+
+# Of every code its activation, softmax included.
+ACTIVATION_NAMES = {code: name for name, code in ACTIVATION_CODES.items()}

@@ -20,7 +20,7 @@ def rule(evidence: Evidence) -> Fault | None:
     table, dense = ledger.plan.table, evidence.books.layers.op
     if (table["kind"] == kernels.OP_KINDS["dropout"]).any():
         return None
-    names = {slot.op: name for name, slot in ledger.plan.parameter_names.items() if slot.kind == "weight"}
+    names = evidence.weight_names
     found = []
     for i in range(len(dense) - 1):
         if not {int(dense[i]), int(dense[i + 1])} <= names.keys():
