@@ -34,6 +34,7 @@ _HOME = {
     "datasets": "datasets",
     "diagnose": "diagnosis.diagnose",
     "diagnose_arrays": "diagnosis.arrays",
+    "fit_many": "training.many",
     "grad_norm": "clipping",
     "initializers": "initializers",
     "losses": "losses",

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import operator
+import sys
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, SupportsFloat
 
 _MOST_NAMES = 30
@@ -111,3 +113,11 @@ def check_flag(name: str, value: Any) -> bool:
     if value is not True and value is not False:
         raise TypeError(f"{name} must be True or False, got {value!r}")
     return bool(value)
+
+
+def users_level() -> int:
+    """Stack level, as `warnings.warn` counts it, of the line outside of gradcore that the caller was called from."""
+    package, frame, level = str(Path(__file__).parent), sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(package):
+        frame, level = frame.f_back, level + 1
+    return level

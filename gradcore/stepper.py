@@ -21,7 +21,8 @@ from gradcore.threads import resolve_threads
 from gradcore.training.data import as_inputs, check_rows
 from gradcore.training.faults import NonFinite
 from gradcore.training.locate import locate_nonfinite
-from gradcore.training.loop import LAST_LEDGERS, check_batch_norm, has_batch_norm, product_flop
+from gradcore.training.loop import check_batch_norm, has_batch_norm, product_flop
+from gradcore.training.run import LAST_LEDGERS
 from gradcore.training.settings import step_settings
 from gradcore.training.targets import encode
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 
-from gradcore.errors import GradcoreWarning, check_integer
+from gradcore.errors import GradcoreWarning, check_integer, users_level
 
 MOST_THREADS = 1024
 
@@ -90,6 +90,6 @@ def _default() -> int | None:
     warnings.warn(
         f"GRADCORE_THREADS={text!r} is not an integer from 1 to {MOST_THREADS}; using 'auto'",
         GradcoreWarning,
-        stacklevel=5,
+        stacklevel=users_level(),
     )
     return None

@@ -14,6 +14,7 @@ from .door import (
     OPTIMIZER_CODES as OPTIMIZER_CODES,
     RECORD_DTYPE as RECORD_DTYPE,
     Executor as Executor,
+    Workers as Workers,
     activation as activation,
     adam_update as adam_update,
     aligned_zeros as aligned_zeros,

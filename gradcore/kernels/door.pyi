@@ -1,4 +1,4 @@
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, TypedDict
 
 import numpy as np
@@ -91,6 +91,7 @@ class Executor:
     gradients: Array | None
     slots: tuple[Array, ...]
     capacity: int
+    outcome: tuple[int, int]
     applied: int
     def __init__(
         self,
@@ -129,6 +130,25 @@ class Executor:
         norms: Array,
         seen: int = 0,
     ) -> tuple[int, int]: ...
+    @property
+    def last_rows(self) -> Array: ...
+    def begin(
+        self, rows: Array, batch_size: int, *, merge_single: bool, shuffle: bool, seed: int, number: int
+    ) -> None: ...
+    def prepare(
+        self,
+        steps: int,
+        *,
+        mode: int,
+        hyper: Mapping[str, float],
+        seed: int,
+        step: int,
+        losses: Array,
+        norms: Array,
+        seen: int = 0,
+        rates: Array | None = None,
+    ) -> None: ...
+    def run(self) -> tuple[int, int]: ...
     def book_into(self, ring: Array, every: int) -> None: ...
     def observe(
         self,
@@ -146,3 +166,8 @@ class Executor:
     def backward_batch(
         self, d_output: Array, *, mode: int, hyper: Mapping[str, float], seed: int, step: int
     ) -> tuple[float, int]: ...
+
+class Workers:
+    size: int
+    def __init__(self, size: int) -> None: ...
+    def run(self, executors: Iterable[Executor]) -> None: ...

@@ -11,7 +11,7 @@ from libc.math cimport INFINITY, NAN
 from libc.stdint cimport int64_t, uint32_t, uint64_t, uintptr_t
 
 from .program cimport (
-    BACKWARD_BATCH, FORWARD, FORWARD_BATCH, OBSERVE, TRAIN, TRANSPOSE, Engine, Program, Unit,
+    BACKWARD_BATCH, COURSE, FORWARD, FORWARD_BATCH, OBSERVE, TRAIN, TRANSPOSE, Engine, Program, Unit,
 )
 from .types cimport *
 
@@ -53,6 +53,8 @@ cdef extern from *:
     const bint STABLE_ABI
 
 cdef extern from "<stdlib.h>" nogil:
+    void* malloc(size_t size)
+    void free(void* where)
     int posix_memalign(void** where, size_t alignment, size_t size)
 cdef extern from "<string.h>" nogil:
     void* memset(void* where, int value, size_t size)
@@ -602,6 +604,10 @@ cdef class Executor:
     cdef Buffers held          # the arenas, for as long as the executor lives
     cdef Buffers bound         # the data
     cdef Buffers books         # the ring
+    cdef Buffers course        # rows and order of an epoch
+    cdef Buffers results       # where a course writes
+    cdef object _order
+    cdef Py_ssize_t reach      # rows of data that the course needs
     cdef object kept           # what owns the workspace and the tables
     cdef Py_ssize_t data_rows
     cdef Record* own_records
@@ -611,6 +617,7 @@ cdef class Executor:
     cdef readonly object gradients
     cdef readonly object slots
     cdef readonly Py_ssize_t capacity
+    cdef readonly object outcome           # of the last run of a course: steps done, status
     cdef readonly Py_ssize_t applied       # steps of the last call that were applied; 0 as soon as data are bound
 
     def __cinit__(self):
@@ -831,15 +838,19 @@ cdef class Executor:
             raise ValueError("no targets: call bind with targets first")
         return 0
 
+    cdef int _check_rows(self, const int64_t* rows, Py_ssize_t first, Py_ssize_t end) except -1:
+        cdef Py_ssize_t i
+        for i in range(first, end):
+            if rows[i] < 0 or rows[i] >= self.data_rows:
+                raise IndexError(f"order: row {rows[i]} is not in the data of {self.data_rows} rows")
+        return 0
+
     cdef int _take_order(self, Buffers buffers, order, Py_ssize_t first, Py_ssize_t end) except -1:
         cdef Program* p = &self.program
-        cdef Py_ssize_t i
         p.order = buffers.integers(order, "order", -1)
         if first < 0 or end > buffers.size(buffers.count - 1) or first > end:
             raise ValueError(f"order: rows {first} to {end} are not in it")
-        for i in range(first, end):
-            if p.order[i] < 0 or p.order[i] >= self.data_rows:
-                raise IndexError(f"order: row {p.order[i]} is not in the data of {self.data_rows} rows")
+        self._check_rows(p.order, first, end)
         p.first = first
         p.end = end
         return 0
@@ -882,6 +893,97 @@ cdef class Executor:
         p.records = self.own_records
         self.applied = p.steps_done - (p.status != DONE)
         return p.steps_done, p.status
+
+    def begin(self, rows, Py_ssize_t batch_size, *, bint merge_single, bint shuffle, uint64_t seed, uint64_t number):
+        """Begin a course: epochs over these rows of the bound data, each in a new order unless `shuffle` is off.
+
+        The order of epoch k is that of NumPy's Philox generator of key (seed, number + k).  With `merge_single` a
+        single last row joins the batch before it.
+        """
+        cdef Program* p = &self.program
+        cdef Buffers course = Buffers()
+        self._ready(True, True)
+        if batch_size < 1 or batch_size > p.capacity:
+            raise ValueError(f"batch_size: {batch_size} is not between 1 and the capacity {p.capacity}")
+        rows = np.array(rows, np.int64)            # a copy: nobody changes it later
+        self._order = np.empty(len(rows), np.int64) if shuffle else rows
+        p.n_rows = len(rows)
+        if p.n_rows < 1 or p.n_rows >= 1 << 32:
+            raise ValueError(f"rows: expected 1 to 2**32 - 1 of them, got {p.n_rows}")
+        if merge_single and p.n_rows > batch_size and p.n_rows % batch_size == 1 and batch_size == p.capacity:
+            raise ValueError(f"batch_size: a batch of {batch_size + 1} is beyond the capacity {p.capacity}")
+        p.rows = course.integers(rows, "rows", -1)
+        self._check_rows(p.rows, 0, p.n_rows)
+        self.reach = 1 + int(rows.max())
+        p.shuffled = course.integers(self._order, "order", -1)
+        self.course = course
+        p.batch = batch_size
+        p.merge_single = merge_single
+        p.shuffle = shuffle
+        p.order_seed = seed
+        p.order_number = number
+        p.epoch = 0
+        p.at = p.last_at = 0
+
+    def prepare(self, Py_ssize_t steps, *, int mode, hyper, uint64_t seed, uint64_t step, losses, norms,
+                int64_t seen=0, rates=None):
+        """Get the next steps of the course ready for `run` or `run_courses`, which write their losses and norms.
+
+        A step whose loss, gradient or update is not finite is counted, not applied, and ends the run.  `rates` are
+        factors on the learning rate, one for each step.  The books are kept as in `train`.
+        """
+        cdef Program* p = &self.program
+        cdef Buffers results = Buffers()
+        self.applied = 0
+        self._ready(True, True)
+        self._check_mode(mode)
+        if self.course is None:
+            raise ValueError("no course: call begin first")
+        if self.reach > self.data_rows:            # the data may have been bound anew
+            raise IndexError(f"rows: row {self.reach - 1} is not in the data of {self.data_rows} rows")
+        if steps < 1:
+            raise ValueError(f"steps: expected at least 1, got {steps}")
+        p.losses = <double*>results.reals(losses, "losses", b"d", -1, True)
+        p.norms = <double*>results.reals(norms, "norms", b"d", -1, True)
+        if results.size(0) < steps or results.size(1) < steps:
+            raise ValueError(f"losses and norms need room for {steps} steps")
+        p.rates = NULL
+        if rates is not None:
+            p.rates = <const double*>results.reals(rates, "rates", b"d", steps, False)
+        self.results = results
+        p.hyper = _hyper(hyper)
+        self._check_moments()
+        p.mode = mode | UPDATE
+        p.probe_mode = mode & (LIGHT | FULL)
+        p.seed = seed
+        p.step = step
+        p.seen = seen
+        p.limit = steps
+        p.stop = -1
+        p.until = 0
+        p.steps_done = 0
+        p.status = DONE
+
+    def run(self):
+        """Run what was prepared; (steps done, status)."""
+        if self.results is None:
+            raise ValueError("nothing is prepared: call prepare first")
+        self._run(COURSE)
+        return self._finish_run()
+
+    cdef object _finish_run(self):
+        cdef Program* p = &self.program
+        p.records = self.own_records
+        self.results = None
+        self.applied = p.steps_done - (p.status != DONE)
+        self.outcome = p.steps_done, int(p.status)
+        return self.outcome
+
+    @property
+    def last_rows(self):
+        """Rows of the data that the last step of the course was made with."""
+        cdef Program* p = &self.program
+        return self._order[p.last_at:p.at if p.at else p.n_rows].copy()
 
     def book_into(self, ring, int64_t every):
         """Let `train` book only the steps whose number `every` divides, the j-th of them in ring[(j - 1) % slots].
@@ -1013,3 +1115,57 @@ cdef class Executor:
         p.data_values = NULL
         p.norms = NULL
         return norm, p.status
+
+
+cdef class Workers:
+    """A team of threads that runs the courses of many executors side by side, each on one thread."""
+
+    cdef void* team
+    cdef const Engine* engine
+    cdef readonly int size
+
+    def __cinit__(self):
+        self.team = NULL
+
+    def __init__(self, int size):
+        if size < 1:
+            raise ValueError(f"size must be at least 1, got {size}")
+        self.size = size
+        self.engine = _engine(b"f")
+        self.team = self.engine.team_start(size)
+        if self.team == NULL:
+            raise RuntimeError(f"threads: the system did not give {size} threads")
+
+    def __dealloc__(self):
+        if self.team != NULL:
+            self.engine.team_stop(self.team)
+
+    def run(self, executors):
+        """Run what was prepared in each, in the order of the list; results are in their `outcome` and `applied`."""
+        cdef Executor executor
+        cdef Py_ssize_t count = 0
+        cdef Program** programs
+        cdef const Engine* engine = NULL
+        executors = list(executors)
+        if len({id(executor) for executor in executors}) < len(executors):
+            raise ValueError("executors: one of them is there twice")
+        for executor in executors:
+            if executor.results is None:
+                raise ValueError("nothing is prepared in one of the executors: call prepare first")
+            if engine != NULL and executor.engine != engine:
+                raise TypeError("executors: expected one dtype")
+            engine = executor.engine
+        if not executors:
+            return
+        programs = <Program**>malloc(len(executors) * sizeof(Program*))
+        if programs == NULL:
+            raise MemoryError()
+        for executor in executors:
+            executor.program.job = COURSE
+            programs[count] = &executor.program
+            count += 1
+        with nogil:
+            engine.run_courses(programs, count, self.team)
+        free(programs)
+        for executor in executors:
+            executor._finish_run()

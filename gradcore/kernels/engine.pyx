@@ -33,11 +33,12 @@ from .normalization cimport (
 )
 from .optimizers cimport CHUNK, adam_update, chunk_size, sgd_update
 from .program cimport (
-    BACKWARD_BATCH, FORWARD, FORWARD_BATCH, OBSERVE, TRAIN, TRANSPOSE, Engine, Program, Unit,
+    BACKWARD_BATCH, COURSE, FORWARD, FORWARD_BATCH, OBSERVE, TRAIN, TRANSPOSE, Engine, Program, Unit,
 )
+from .shuffle cimport shuffle_rows
 from .simd cimport LANES, REAL_IS_SINGLE, TILE, real
 from .statistics cimport FoldPart, count_flat, dot, fold_finish, fold_panel, safe_norm, safe_squares, sum_squares
-from .threads cimport Team, meet, team_run, team_start, team_stop
+from .threads cimport Team, counter_add, meet, team_run, team_start, team_stop
 from .types cimport (
     ACTIVATION, ADAM, ADAMW, BATCH_NORM, BATCH_STATISTICS, BINARY_CROSS_ENTROPY, CROSS_ENTROPY, DENSE, DONE, DROP,
     DROPOUT, FORK, FULL, INPUT_GRADIENT, JOIN, LIGHT, MEAN_SQUARED_ERROR, NO_LOSS, NONFINITE, SOFTMAX, UPDATE,
@@ -806,29 +807,74 @@ cdef void aim_probe(Program* p, index done) noexcept nogil:
         p.records = p.ring + (number // p.every - 1) % p.slots * (p.n_ops + 1)
 
 
+cdef void step(Program* p, Team* team, int member, index start, index rows, index done) noexcept nogil:
+    # One training step over order[start:start + rows], the one after `done` of this run.
+    cdef index first = share(rows, member, team.size), last = share(rows, member + 1, team.size)
+    gather(p, start, first, last)
+    gather_targets(p, start, first, last)
+    forward_pass(p, team, member, rows, first, last, p.n_ops, True, <uint32_t>(p.step + done))
+    loss_pass(p, rows, first, last)
+    backward_pass(p, team, member, rows, first, last)
+    finish_step(p, team, member, rows, p.step + done, &p.norms[done], &p.losses[done])
+    if member == 0:
+        p.steps_done = done + 1
+
+
+cdef void aim_next(Program* p, Team* team, int member, index done) noexcept nogil:
+    if p.ring != NULL:
+        if member == 0:
+            aim_probe(p, done)
+        meet(team)
+
+
 cdef void train(Program* p, Team* team, int member) noexcept nogil:
-    cdef index start = p.first, rows, first, last, done = 0
+    cdef index start = p.first, rows, done = 0
     while start < p.end:
         rows = p.end - start if p.end - start < p.batch else p.batch
-        first = share(rows, member, team.size)
-        last = share(rows, member + 1, team.size)
-        gather(p, start, first, last)
-        gather_targets(p, start, first, last)
-        forward_pass(p, team, member, rows, first, last, p.n_ops, True, <uint32_t>(p.step + done))
-        loss_pass(p, rows, first, last)
-        backward_pass(p, team, member, rows, first, last)
-        finish_step(p, team, member, rows, p.step + done, &p.norms[done], &p.losses[done])
-        if member == 0:
-            p.steps_done = done + 1
+        step(p, team, member, start, rows, done)
         done += 1
         start += rows
         if p.status != DONE:
             break
-        if p.ring != NULL:
-            if member == 0:
-                aim_probe(p, done)
-            meet(team)
+        aim_next(p, team, member, done)
     meet(team)
+
+
+cdef void begin_epoch(Program* p, Team* team, int member) noexcept nogil:
+    if p.shuffle:
+        if member == 0:
+            shuffle_rows(p.shuffled, p.rows, p.n_rows, p.order_seed, p.order_number + <uint64_t>p.epoch)
+        meet(team)
+
+
+cdef void train_course(Program* p, Team* team, int member) noexcept nogil:
+    cdef index at = p.at, last_at = p.last_at, rows, done = 0
+    cdef double rate = p.hyper.lr
+    meet(team)                                     # everybody has read where it stands
+    p.order = p.shuffled
+    while done < p.limit:
+        if at == 0:
+            begin_epoch(p, team, member)
+        rows = p.n_rows - at if p.n_rows - at < p.batch else p.batch
+        if p.merge_single and p.n_rows - at == rows + 1:
+            rows += 1
+        if p.rates != NULL and member == 0:        # (read after the deltas are complete)
+            p.hyper.lr = rate * p.rates[done]
+        step(p, team, member, at, rows, done)
+        last_at = at
+        at += rows
+        done += 1
+        if at == p.n_rows:
+            at = 0
+            if member == 0:
+                p.epoch += 1
+        if p.status != DONE:
+            break
+        aim_next(p, team, member, done)
+    meet(team)
+    if member == 0:
+        p.at = at
+        p.last_at = last_at
 
 
 cdef void observe(Program* p, Team* team, int member) noexcept nogil:
@@ -909,6 +955,8 @@ cdef void work(void* argument, int member, int size) noexcept nogil:
     cdef Team* team = (<Task*>argument).team
     if p.job == TRAIN:
         train(p, team, member)
+    elif p.job == COURSE:
+        train_course(p, team, member)
     elif p.job == FORWARD:
         infer(p, team, member)
     elif p.job == OBSERVE:
@@ -923,11 +971,42 @@ cdef void work(void* argument, int member, int size) noexcept nogil:
 
 cdef void run(Program* program, void* team) noexcept nogil:
     cdef Task task
-    if program.job == TRAIN and program.ring != NULL:
+    if program.job in (TRAIN, COURSE) and program.ring != NULL:
         aim_probe(program, 0)
     task.program = program
     task.team = <Team*>team
     team_run(task.team, work, &task)
+
+
+cdef struct Courses:
+    Program** programs
+    index count
+    long taken
+
+
+cdef void work_courses(void* argument, int member, int size) noexcept nogil:
+    # Each takes the next course and runs it alone.
+    cdef Courses* courses = <Courses*>argument
+    cdef Program* p
+    cdef Team alone
+    cdef long next
+    alone.size = 1
+    while True:
+        next = counter_add(&courses.taken, 1) - 1
+        if next >= courses.count:
+            return
+        p = courses.programs[next]
+        if p.ring != NULL:
+            aim_probe(p, 0)
+        train_course(p, &alone, 0)
+
+
+cdef void run_courses(Program** programs, index count, void* team) noexcept nogil:
+    cdef Courses courses
+    courses.programs = programs
+    courses.count = count
+    courses.taken = 0
+    team_run(<Team*>team, work_courses, &courses)
 
 
 cdef void* start(int size) noexcept nogil:
@@ -946,6 +1025,7 @@ engine.vector_bytes = LANES * sizeof(real)
 engine.tile = TILE
 engine.part_size = sizeof(FoldPart)
 engine.run = run
+engine.run_courses = run_courses
 engine.team_start = start
 engine.team_stop = stop
 engine.tile_matrix = tile_matrix

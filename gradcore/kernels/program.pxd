@@ -21,6 +21,7 @@ cdef enum Job:
     FORWARD_BATCH = 3          # the two-part step: forward of one batch …
     BACKWARD_BATCH = 4         # … then backward from a given dL/d(output), gradients, update
     TRANSPOSE = 5              # refresh the transposed weights
+    COURSE = 6                 # the next steps of a course of epochs
 
 cdef struct Program:
     # the plan
@@ -66,6 +67,19 @@ cdef struct Program:
     index end
     index batch
     void* result               # FORWARD: rows * columns_out reals
+    # the course: epochs over the same rows, in an order of its own each
+    const int64_t* rows
+    int64_t* shuffled          # … in the order of the present epoch; without shuffle the same
+    index n_rows
+    bint shuffle               # else as they come
+    bint merge_single          # a single last row joins the batch before it
+    uint64_t order_seed
+    uint64_t order_number      # of the generator of epoch 0
+    int64_t epoch
+    index at                   # rows of the present epoch that are done
+    index last_at              # where the last batch began
+    index limit                # steps wanted
+    const double* rates        # factor on the learning rate of each step; NULL: 1
     # the switches
     int64_t job
     int64_t mode               # Mode
@@ -97,6 +111,7 @@ cdef struct Engine:
     int tile
     size_t part_size           # of a FoldPart
     void (*run)(Program* program, void* team) noexcept nogil
+    void (*run_courses)(Program** programs, index count, void* team) noexcept nogil
     void* (*team_start)(int size) noexcept nogil
     void (*team_stop)(void* team) noexcept nogil
     void (*tile_matrix)(void* to, const void* source, index row_step, index column_step, index rows, index columns) noexcept nogil

@@ -471,6 +471,56 @@ class Executor:
         self.applied = done - (status != DONE)
         return done, status
 
+    def begin(
+        self, rows: Integers, batch_size: int, *, merge_single: bool, shuffle: bool, seed: int, number: int
+    ) -> None:
+        """Begin a course: epochs over these rows, each in a new order unless `shuffle` is off."""
+        self.course = SimpleNamespace(
+            rows=np.array(rows), size=batch_size, merge_single=merge_single, shuffle=shuffle, seed=seed,
+            number=number, epoch=0, at=0, order=np.array(rows),
+        )  # fmt: skip
+
+    def prepare(
+        self,
+        steps: int,
+        *,
+        mode: int,
+        hyper: Mapping[str, float],
+        seed: int,
+        step: int,
+        losses: Doubles,
+        norms: Doubles,
+        seen: int = 0,
+        rates: Doubles | None = None,
+    ) -> None:
+        """Get the next steps of the course ready for `run`."""
+        self.applied = 0
+        self.prepared = SimpleNamespace(
+            steps=steps, mode=mode, hyper=dict(hyper), seed=seed, step=step, losses=losses, norms=norms, seen=seen,
+            rates=np.ones(steps) if rates is None else rates,
+        )  # fmt: skip
+
+    def run(self) -> tuple[int, int]:
+        """Run what was prepared; stops after a step that was not applied."""
+        c, p, done, status = self.course, self.prepared, 0, DONE
+        while done < p.steps and status == DONE:
+            if c.at == 0 and c.shuffle:
+                key = np.array([c.seed, c.number + c.epoch], np.uint64)
+                c.order = c.rows[np.random.Generator(np.random.Philox(key=key)).permutation(len(c.rows))]
+            end = min(c.at + c.size, len(c.rows))
+            end += c.merge_single and end + 1 == len(c.rows)
+            self.last_rows = c.order[c.at : end]
+            hyper = p.hyper | {"lr": p.hyper["lr"] * p.rates[done]}
+            _, status = self.train(
+                self.last_rows, 0, end - c.at, end - c.at, mode=p.mode, hyper=hyper, seed=p.seed, step=p.step + done,
+                losses=p.losses[done:], norms=p.norms[done:], seen=p.seen + done,
+            )  # fmt: skip
+            done += 1
+            c.at, c.epoch = (end, c.epoch) if end < len(c.rows) else (0, c.epoch + 1)
+        self.applied = done - (status != DONE)
+        self.outcome = done, status
+        return self.outcome
+
     @np.errstate(all="ignore")
     def observe(
         self,

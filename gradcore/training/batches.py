@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gradcore.streams import ORDER, SPLIT, stream
+from gradcore.streams import SPLIT, stream
 
 
 @dataclass(frozen=True)
@@ -52,19 +51,6 @@ class Batches:
         sizes = np.full(self.steps, self.size, np.int64)
         sizes[-1] = self.rows - self.size * (self.steps - 1)
         return sizes
-
-    def stretches(self) -> Iterator[tuple[int, int, int]]:
-        """First row, end and batch size of the parts of an epoch that have batches of one size."""
-        end = self.rows - (self.size + 1) * self.merged
-        if end:
-            yield 0, end, self.size
-        if end < self.rows:
-            yield end, self.rows, self.size + 1
-
-
-def order_of(rows: NDArray[np.int64], *, shuffle: bool, seed: int, epoch: int) -> NDArray[np.int64]:
-    """Return the rows in the order of this epoch, which depends on (seed, epoch) alone."""
-    return rows[stream(seed, ORDER, epoch).permutation(len(rows))] if shuffle else rows
 
 
 def split(rows: int, fraction: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

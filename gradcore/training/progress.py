@@ -18,27 +18,29 @@ class ProgressBar:
     ----------
     show : bool or "auto"
         "auto": on a terminal, once the training has run for half a second.
-    epochs, steps : int
-        Epochs of the training, steps of an epoch.
+    total : int
+        Steps of the whole.
+    parts : int
+        Epochs, or whatever `unit` says, that it consists of.
     """
 
-    def __init__(self, show: bool | Literal["auto"], epochs: int, steps: int) -> None:
-        self._total, self._epochs = epochs * steps, epochs
+    def __init__(self, show: bool | Literal["auto"], total: int, parts: int, unit: str = "epoch") -> None:
+        self._total, self._parts, self._unit = total, parts, unit
         self._wanted = show is True or (show == "auto" and sys.stderr is not None and sys.stderr.isatty())
         self._optional = show == "auto"
         self._due = time.perf_counter() + (PATIENCE if self._optional else 0.0)
         self._bar: Any = None
         self._task: Any = None
 
-    def update(self, step: int, epoch: int, values: Mapping[str, float]) -> None:
-        """Draw the state after `step` steps in all, if it is time to."""
+    def update(self, step: int, part: int, values: Mapping[str, float]) -> None:
+        """Draw the state after `step` steps in all, in part number `part` (from 0), if it is time to."""
         if not self._wanted or (now := time.perf_counter()) < self._due:
             return
         self._due = now + REFRESH
         if self._bar is None and not self._open():
             return
         text = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
-        self._bar.update(self._task, completed=step, epoch=f"epoch {epoch + 1}/{self._epochs}", text=text)
+        self._bar.update(self._task, completed=step, part=f"{self._unit} {part + 1}/{self._parts}", text=text)
         self._bar.refresh()
 
     def close(self) -> None:
@@ -56,11 +58,11 @@ class ProgressBar:
             if self._optional:
                 return False
             raise
-        epoch, text = TextColumn("{task.fields[epoch]}"), TextColumn("{task.fields[text]}")
+        part, text = TextColumn("{task.fields[part]}"), TextColumn("{task.fields[text]}")
         # no refresh thread: the training loop comes by often enough
         console = Console(stderr=True)
-        columns = (epoch, BarColumn(), TimeRemainingColumn(), text)
+        columns = (part, BarColumn(), TimeRemainingColumn(), text)
         self._bar = Progress(*columns, console=console, auto_refresh=False, transient=self._optional)
-        self._task = self._bar.add_task("", total=self._total, epoch="", text="")
+        self._task = self._bar.add_task("", total=self._total, part="", text="")
         self._bar.start()
         return True

@@ -24,6 +24,7 @@ class StepSettings:
     batch_size: int
     probe: Probe | None
     seed: int
+    schedule: Any = None
 
 
 def step_settings(
@@ -33,6 +34,7 @@ def step_settings(
     clip_value: float | None,
     probe: Any,
     seed: int | None,
+    schedule: Any = None,
 ) -> StepSettings:
     """Check the arguments that `fit` and the stepper share."""
     chosen = resolve_optimizer(optimizer)
@@ -45,7 +47,7 @@ def step_settings(
     if probe is not None and not isinstance(probe, Probe):
         raise TypeError(f"probe must be a Probe or None, got {probe!r}")
     rows = check_integer("batch_size", batch_size)
-    return StepSettings(chosen, chosen.hyper() | bounds, rows, probe, check_seed(seed))
+    return StepSettings(chosen, chosen.hyper() | bounds, rows, probe, check_seed(seed), schedule)
 
 
 def check_on_fault(on_fault: str | Callable[[Any], Any]) -> str | Callable[[Any], Any]:
