@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from typing import Any
 
+from gradcore import activations, initializers
 from gradcore.diagnosis.observe import Batch
 from gradcore.layers import Activation, BatchNorm, Dense, Dropout, Layer, Residual
 from gradcore.optimizers import Optimizer
@@ -34,17 +35,30 @@ _NAMES: dict[str, Callable[[Any], str]] = {
     "mean_loss": lambda _: "mean instead of sum",
     "standardise": lambda _: "standardised inputs",
     "standardise_targets": lambda _: "standardised targets",
+    "lsuv": lambda _: "LSUV weights",
+    "pretrained": lambda noise: (
+        f"denoising pre-training ({noise:g})" if noise else "autoencoder pre-training"
+    ),
+    "dropout": lambda rate: f"dropout {rate:g}",
+    "weight_decay": lambda strength: f"weight decay {strength:g}",
+    "l1": lambda strength: f"L1 {strength:g}",
+    "clip_norm": lambda bound: f"clipping by norm {bound:g}",
+    "clip_value": lambda bound: f"clipping by value {bound:g}",
+    "clip_adaptive": lambda factor: f"adaptive clipping {factor:g}",
+    "schedule": str,
 }
-# … and the cause that it removes; norm and residual blocks make up for causes without removing any.
+# … and the cause that it removes; the others make up for causes without removing any.
 _CAUSES = {
     "linear_output": "output_loss_pair", "mean_loss": "output_loss_pair", "init": "initial_weights",
     "activation": "activation", "standardise": "input_scale", "standardise_targets": "target_scale",
     "rate": "learning_rate", "optimizer": "optimizer", "batch_size": "batch_size", "unregularised": "regularization",
     "without_dropout": "dropout", "without_norm": "normalization", "width": "narrow_layers", "depth": "depth",
+    "lsuv": "initial_weights", "pretrained": "initial_weights",
 }  # fmt: skip
 CAUSE_ORDER = tuple(dict.fromkeys(_CAUSES.values()))
 _REBUILD = {
     "activation", "init", "norm", "residual", "without_norm", "without_dropout", "linear_output", "depth", "width",
+    "dropout",
 }  # fmt: skip
 
 
@@ -76,6 +90,16 @@ class Change:
         The mean over the rows of a batch instead of the sum.
     standardise, standardise_targets : bool
         Bring every column of X, of y, to mean 0 and standard deviation 1.
+    lsuv : bool
+        Orthonormal initial weights, scaled on the data (`gradcore.initializers.lsuv_`).
+    pretrained : float or None
+        Hidden layers pre-trained as autoencoders; the share of inputs that is hidden from them.
+    dropout : float
+        Rate of dropout after every hidden layer that has none.
+    weight_decay, l1 : float
+    clip_norm, clip_value, clip_adaptive : float or None
+    schedule : str or None
+        Of the learning rate, such as ``"warmup(0.1)"``.
 
     Examples
     --------
@@ -100,6 +124,15 @@ class Change:
     mean_loss: bool = False
     standardise: bool = False
     standardise_targets: bool = False
+    lsuv: bool = False
+    pretrained: float | None = None
+    dropout: float = 0.0
+    weight_decay: float = 0.0
+    l1: float = 0.0
+    clip_norm: float | None = None
+    clip_value: float | None = None
+    clip_adaptive: float | None = None
+    schedule: str | None = None
 
     @property
     def made(self) -> tuple[str, ...]:
@@ -157,6 +190,7 @@ class Change:
         settings = dict(vars(optimizer)) | {"lr": optimizer.lr * self.rate}
         if self.unregularised:
             settings["weight_decay"] = 0.0
+        settings |= {name: getattr(self, name) for name in ("weight_decay", "l1") if getattr(self, name)}
         return type(optimizer)(**settings)
 
     def layers(self, layers: tuple[Layer, ...], input_size: int) -> tuple[Layer, ...]:
@@ -170,6 +204,8 @@ class Change:
             changed = self._kept(tuple(self._hidden(layer) for layer in group))
             if self.norm:
                 changed = _with_norm(changed)
+            if self.dropout and not has(changed, Dropout):
+                changed = (*changed, Dropout(self.dropout))
             # norm, dropout or an activation may come before the first dense layer
             first = next((part for part in changed if isinstance(part, Dense | Residual)), changed[0])
             units = first.units if isinstance(first, Dense) else width
@@ -322,3 +358,9 @@ def _flat(layers: tuple[Layer, ...]) -> list[Layer]:
     return [
         part for layer in layers for part in (_flat(layer.layers) if isinstance(layer, Residual) else [layer])
     ]
+
+
+def matching_init(activation: str) -> str:
+    """Name the initial weights that go with an activation; "auto" where they have no well-known name."""
+    name = str(initializers.auto_for(activations.resolve(activation)[0]))
+    return name if "(" not in name else "auto"

@@ -139,6 +139,7 @@ def _verdict(diagnosis: Diagnosis, example: str) -> dict[str, Any]:
             "also": [],
         }
     first, *others = diagnosis.faults
+    net, best = diagnosis.network, diagnosis.best
     return {
         **common,
         "kind": _title(first),
@@ -150,7 +151,7 @@ def _verdict(diagnosis: Diagnosis, example: str) -> dict[str, Any]:
             (True, " ".join(said.split())) if said.startswith(" ") else (False, _capital(said))
             for said in (*words.why(first, diagnosis), *words.notes(diagnosis))
         ],
-        "change": words.change_lines(diagnosis, diagnosis.best.change) if diagnosis.best else [],
+        "change": words.change_lines(net, diagnosis.optimizer, best.change) if best else [],
         "advice": first.advice,
         "also": [
             (_title(fault), words.seeds(fault.seeds), _sentence(words.where(fault, diagnosis, example)))

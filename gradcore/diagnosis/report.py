@@ -139,7 +139,7 @@ def _change(diagnosis: Diagnosis, style: Style) -> list[str]:
         return [f"{fault.advice} lets one batch through"] if fault.advice else []
     return [
         style.bad(line) if line.startswith("-") else style.good(line)
-        for line in change_lines(diagnosis, best.change)
+        for line in change_lines(diagnosis.network, diagnosis.optimizer, best.change)
     ]
 
 

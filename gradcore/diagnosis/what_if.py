@@ -15,13 +15,14 @@ from functools import cached_property
 from itertools import combinations
 from typing import Any
 
-from gradcore import activations, initializers
+from gradcore import activations
 from gradcore.diagnosis.changes import (
     CAUSE_ORDER,
     Change,
     dense_layers,
     has,
     hidden_activations,
+    matching_init,
     split_groups,
 )
 from gradcore.diagnosis.examine import Setting, examine
@@ -226,7 +227,7 @@ def alternatives(variants: Variants, setting: Setting, evidence: Evidence) -> li
     large = variants.network.parameters.size > LARGE
     candidates = CANDIDATES[:4] if large else CANDIDATES
     others = [name for name in candidates if current and current != {name}]
-    own = _matching(next(iter(current))) if len(current) == 1 else "auto"
+    own = matching_init(next(iter(current))) if len(current) == 1 else "auto"
     changes = [Change(activation=name) for name in others]
     # The uniform twin has the same variance: to change to it would only be to draw again.
     matching = variants.fresh and inits <= {own, own.replace("normal", "uniform"), "auto"}
@@ -264,7 +265,7 @@ def alternatives(variants: Variants, setting: Setting, evidence: Evidence) -> li
     changes += [Change(depth=share) for share in (0.5, 0.25) if hidden * share >= 2]
     if hidden > 3:
         changes.append(Change(depth=2 / hidden))
-    pairs = [Change(activation=name, init=_matching(name)) for name in others]
+    pairs = [Change(activation=name, init=matching_init(name)) for name in others]
     changes += pairs
     # a rate needs no batch of its own
     rates = (10.0, 3.0, 0.3, 0.1) if large else (10.0, 0.1)
@@ -295,14 +296,8 @@ def _together(parts: Sequence[Change]) -> Change:
         whole = whole.with_(part)
     if whole.activation and whole.init:
         # the weights that were chosen for the activation that goes do not match the one that comes
-        whole = replace(whole, init=_matching(whole.activation))
+        whole = replace(whole, init=matching_init(whole.activation))
     return whole
-
-
-def _matching(activation: str) -> str:
-    """Name the initial weights that go with an activation; "auto" where they have no well-known name."""
-    name = str(initializers.auto_for(activations.resolve(activation)[0]))
-    return name if "(" not in name else "auto"
 
 
 class _Trial:

@@ -17,6 +17,8 @@ from gradcore.layers import Layer
 if TYPE_CHECKING:
     from gradcore.diagnosis.arrays import ArraysDiagnosis
     from gradcore.diagnosis.diagnose import Diagnosis
+    from gradcore.network import Network
+    from gradcore.optimizers import Optimizer
 
 # A line of words: what 80 columns leave beside the label.
 LINE = 70
@@ -330,35 +332,51 @@ def _split_lines(fault: Fault, diagnosis: Diagnosis) -> list[str]:
 # -- the change -----------------------------------------------------------------------------------------------------
 
 
-def change_lines(diagnosis: Diagnosis, change: Change) -> list[str]:
-    """Return the change as a diff."""
-    net = diagnosis.network
+def change_lines(net: Network, optimizer: Optimizer, change: Change) -> list[str]:
+    """Return the change as a diff of the lines that make, prepare and train the network."""
     lines: list[tuple[str, str]] = []
+    if change.standardise:
+        lines.append(("", "X = (X - X.mean(axis=0)) / X.std(axis=0)"))
+    if change.standardise_targets:
+        lines.append(("", "y = (y - y.mean()) / y.std()"))
     if change.linear_output:
         lines.append((f'output "{net.layers[-1].spec}"', "output linear: the loss takes logits or values"))  # type: ignore[union-attr]
     elif change.rebuilds:
-        before, after = describe(net.layers), describe(change.layers(net.layers, net.input_size))
+        layers = change.layers(net.layers, net.input_size)
+        before, after = describe(net.layers), describe(layers)
         if change.width != 1 or change.depth != 1:
-            old, new = _sizes(net.layers), _sizes(change.layers(net.layers, net.input_size))
-            lines.append((f"hidden layers {old}", f"hidden layers {new}"))
-        elif before and after:
+            lines.append((f"hidden layers {_sizes(net.layers)}", f"hidden layers {_sizes(layers)}"))
+            before, after = (before, after) if before != after else (None, None)
+        if before and after:
             lines.append(_aligned(before, after))
-        else:
-            lines.append(("", change.name))
-    if change.rate != 1:
-        old_rate = diagnosis.optimizer.lr
-        lines.append((f"lr={old_rate:g}", f"lr={old_rate * change.rate:g}"))
-    if change.optimizer:
-        lines.append((f'optimizer="{diagnosis.optimizer.name}"', f'optimizer="{change.optimizer.name}"'))
-    if change.standardise_targets:
-        lines.append(("", "y = (y - y.mean()) / y.std()"))
-    if change.standardise:
-        lines.append(("", "X = (X - X.mean(axis=0)) / X.std(axis=0)"))
+        elif not lines:
+            lines.append(("", change.structure.name))
+    if change.lsuv:
+        lines.append(("", "gradcore.initializers.lsuv_(net, X)"))
+    if change.pretrained is not None:
+        noise = f", noise={change.pretrained:g}" if change.pretrained else ""
+        lines.append(("", f"gradcore.pretrain_autoencoder(net, X, epochs=10{noise})"))
+    lines += _fit_lines(optimizer, change)
     result = []
     for old, new in lines:
         result += [f"- {old}"] if old else []
         result.append(f"+ {new}")
     return result
+
+
+def _fit_lines(optimizer: Optimizer, change: Change) -> list[tuple[str, str]]:
+    lines: list[tuple[str, str]] = []
+    if change.mean_loss:
+        lines.append(("loss: sum over the batch", "loss: mean over the batch"))
+    after = change.optimizer_for(optimizer)
+    if change.optimizer or change.unregularised or change.weight_decay or change.l1:
+        lines.append((f"optimizer={optimizer!r}", f"optimizer={after!r}"))
+    elif change.rate != 1:
+        lines.append((f"lr={optimizer.lr:g}", f"lr={after.lr:g}"))
+    for name in ("batch_size", "clip_norm", "clip_value", "clip_adaptive"):
+        value = getattr(change, name)
+        lines += [("", f"{name}={value:g}")] if value is not None else []
+    return lines + ([("", f'schedule="{change.schedule}"')] if change.schedule else [])
 
 
 def _aligned(before: str, after: str) -> tuple[str, str]:

@@ -90,7 +90,7 @@ def training_data(
     X = as_inputs(X, net.input_size, net.dtype)
     targets = encode(y, loss, net.output_size, net.dtype, classes=net.classes_)
     check_rows(X, targets.values)
-    return Data(X, targets, np.arange(len(X)), _validation(net, validation_data, targets))
+    return Data(X, targets, np.arange(len(X)), validation(net, validation_data, targets))
 
 
 def new_run(net: Network, settings: StepSettings, data: Data, conduct: Conduct, threads: int | str) -> Run:
@@ -138,7 +138,8 @@ def check_callbacks(callbacks: Any) -> tuple[Callback, ...]:
     return hooks
 
 
-def _validation(net: Network, data: Any, trained: Targets) -> tuple[Array, Targets] | None:
+def validation(net: Network, data: Any, trained: Targets) -> tuple[Array, Targets] | None:
+    """Check a pair (X, y) to validate on, whose targets are coded as those that are trained on."""
     if data is None:
         return None
     try:

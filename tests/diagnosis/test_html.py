@@ -133,7 +133,9 @@ def test_first_screen(sick, proof):
     assert lead.startswith("Layers 1–17 receive no usable update; from layer 4 on all images look the same. ")
     assert lead.endswith(words.MEANING["vanishing_gradient"])
     diff = [*texts(tree, ".//pre/del"), *texts(tree, ".//pre/ins")]
-    assert diff == [" ".join(line.split()) for line in words.change_lines(sick, sick.best.change)]
+    assert diff == [
+        " ".join(line.split()) for line in words.change_lines(sick.network, sick.optimizer, sick.best.change)
+    ]
     drawing = "\n".join(texts(tree, ".//*[@class='wide']"))
     for said in ("initial weights ×0.08 per layer: −2", "sigmoid slope ×0.25 per layer: −12.0 decades"):
         assert said in drawing

@@ -1,0 +1,110 @@
+"""The journal of a prescription: a line of JSON for every training, from which an interrupted one goes on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+import numpy as np
+
+from gradcore.diagnosis.recipe import Data, Recipe
+
+if TYPE_CHECKING:
+    from gradcore.prescription.trials import Result
+
+VERSION = 1
+
+
+class Journal:
+    """Results of trainings in a file; those that are there already are not made again.
+
+    Parameters
+    ----------
+    path : str or path
+        A file that is not there yet, or the journal of the same prescription.
+    subject : mapping
+        What must be the same for results to count: network, data, split, length of a training.
+
+    Raises
+    ------
+    ValueError
+        The file is of another prescription, or is no journal.
+    OSError
+        It cannot be read or written.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], subject: Mapping[str, Any]) -> None:
+        from gradcore.prescription.trials import Result
+
+        self.path, self.known = Path(path), {}
+        head = {"journal": "gradcore-prescription", "version": VERSION, **subject}
+        lines = self._lines()
+        if lines:
+            different = sorted(key for key in {*head, *lines[0]} if head.get(key) != lines[0].get(key))
+            if different:
+                raise ValueError(
+                    f"{path} is the journal of another prescription: {', '.join(different)} differ; "
+                    "give another path, or remove the file"
+                )
+            for line in lines[1:]:
+                values = {name: _number(line[name]) for name in ("score", "loss", "test_loss", "seconds")}
+                self.known[line["recipe"], line["epochs"], line["seed"]] = Result(**values)
+        self._file: TextIO = self.path.open("a", encoding="utf-8")
+        if not lines:
+            self._write(head)
+
+    def _lines(self) -> list[dict[str, Any]]:
+        if not self.path.exists():
+            return []
+        text = self.path.read_text(encoding="utf-8")
+        whole, _, rest = text.rpartition("\n")
+        if rest:  # a kill came in the middle of a line
+            self.path.write_text(whole + "\n" * bool(whole), encoding="utf-8")
+        try:
+            return [json.loads(line) for line in whole.splitlines()]
+        except ValueError:
+            raise ValueError(f"{self.path} is no journal of a prescription; give another path") from None
+
+    def find(self, recipe: Recipe, epochs: int, seed: int) -> Result | None:
+        """Return what an earlier call found, or None."""
+        return self.known.get((_key(recipe), epochs, seed))
+
+    def add(self, recipe: Recipe, epochs: int, seed: int, result: Result) -> None:
+        """Write a result, at once."""
+        self._write({"recipe": _key(recipe), "epochs": epochs, "seed": seed, **_strict(vars(result))})
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def _write(self, line: Mapping[str, Any]) -> None:
+        self._file.write(json.dumps(line, allow_nan=False) + "\n")
+        self._file.flush()
+
+
+def _key(recipe: Recipe) -> str:
+    text = json.dumps(recipe.config, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def fingerprint(data: Data) -> str:
+    """Return a text that other data have not."""
+    found = hashlib.sha256()
+    for array in (data.X, data.y, data.X_test, data.y_test):
+        found.update(f"{array.shape}{array.dtype}".encode())
+        found.update(np.ascontiguousarray(array).tobytes())
+    return found.hexdigest()[:16]
+
+
+def _strict(values: Mapping[str, float]) -> dict[str, float | str]:
+    # JSON has no infinity
+    return {name: value if math.isfinite(value) else str(value) for name, value in values.items()}
+
+
+def _number(value: float | str) -> float:
+    return float(value)

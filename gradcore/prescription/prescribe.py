@@ -1,0 +1,602 @@
+"""Prescribe: which of the known cures help this network on these data, and which do not, as measured."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from gradcore.diagnosis.changes import Change
+from gradcore.diagnosis.diagnose import Diagnosis, diagnose, prepare
+from gradcore.diagnosis.examine import Setting
+from gradcore.diagnosis.recipe import Data, Recipe, with_scaling
+from gradcore.diagnosis.what_if import joint
+from gradcore.diagnosis.words import change_lines
+from gradcore.diagnosis.writing import plain, written
+from gradcore.errors import check_fraction, check_integer
+from gradcore.network import Network
+from gradcore.optimizers import Optimizer
+from gradcore.prescription.budget import Budget
+from gradcore.prescription.comparison import HELPED, LEVEL, compare
+from gradcore.prescription.journal import Journal, fingerprint
+from gradcore.prescription.treatments import Subject, Treatment, caution, resolve
+from gradcore.prescription.trials import KEPT_FROM, Laboratory, Trial
+from gradcore.scores import score_name
+from gradcore.streams import check_seed
+from gradcore.threads import cores
+from gradcore.training.batches import split
+from gradcore.training.loop import validation
+from gradcore.training.progress import ProgressBar
+from gradcore.training.settings import step_settings
+from gradcore.training.targets import encode
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+SCHEMA = "gradcore-prescription"
+SCHEMA_VERSION = 1
+
+# Seeds with which every treatment is tried once …
+FIRST_SEEDS = 2
+
+# … and at least so many more, that had no part in the choice, for those that are proposed.
+FRESH_SEEDS = 8
+FINALISTS = 2
+
+# Treatments that always go into the second round.
+KEPT = 4
+
+# Joint changes that are tried: of those that the diagnosis proposes.
+JOINT = 4
+
+# Chances that differ by less are the same promise.
+EQUAL = 0.1
+
+
+@dataclass(frozen=True)
+class Prescription:
+    """What `prescribe` measured.
+
+    Attributes
+    ----------
+    trials : tuple of Trial
+        The control first, then all treatments, the best first.
+    best : Trial or None
+        What to do; None where nothing helped, or nothing is needed.
+    network : Network
+        Trained: of the best treatment, or of the control; it takes and gives the user's own units. The one of all its
+        seeds with the best score: the fair expectation is the mean of ``best.scores``.
+    code : str
+        The change to write, as a diff.
+    config : dict
+        The whole recipe of the best treatment, or of the control.
+    score : str
+        "accuracy" or "r2", on the rows to test with.
+    diagnosis : Diagnosis
+        Of the network as it is.
+    rows, test_rows : int
+        To train on, to test with.
+    epochs : int
+        Of one training of the control.
+    seconds : float
+    stopped : str
+        "budget" or "interrupted", where not everything was tried that could be; else empty.
+    has_signal : bool or None
+        Whether the inputs say anything about the targets; None: too few rows to tell.
+    """
+
+    trials: tuple[Trial, ...]
+    best: Trial | None
+    network: Network
+    code: str
+    score: str
+    diagnosis: Diagnosis = field(repr=False)
+    rows: int
+    test_rows: int
+    epochs: int
+    seconds: float
+    stopped: str
+    has_signal: bool | None
+
+    @property
+    def control(self) -> Trial:
+        """The network as it is."""
+        return self.trials[0]
+
+    @property
+    def healthy(self) -> bool:
+        """Whether the network as it is trains in every seed."""
+        return self.control.trained == len(self.control.results)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The recipe of the best treatment, or of the control, as plain strings, numbers and lists."""
+        return (self.best or self.control).recipe.config
+
+    def __getitem__(self, name: str) -> Trial:
+        """Return a trial by its name, or by the kind of treatment: the best of them."""
+        for trial in self.trials:
+            if name in (trial.name, trial.kind):
+                return trial
+        raise KeyError(f"no trial {name!r}; there are: {', '.join(trial.name for trial in self.trials)}")
+
+    def __str__(self) -> str:
+        from gradcore.prescription.report import render
+
+        return render(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as plain numbers, strings and lists, with the schema's name and version."""
+        from gradcore.prescription.words import headline
+
+        return {
+            "schema": SCHEMA,
+            "version": SCHEMA_VERSION,
+            "headline": headline(self),
+            "healthy": self.healthy,
+            "best": self.best.name if self.best else None,
+            "code": self.code,
+            "config": self.config,
+            "score": self.score,
+            "trials": [trial.to_dict() for trial in self.trials],
+            "rows": self.rows,
+            "test_rows": self.test_rows,
+            "epochs": self.epochs,
+            "seconds": self.seconds,
+            "stopped": self.stopped,
+            "has_signal": self.has_signal,
+        }
+
+    def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
+        """Return strict JSON (NaN and infinities are null there), and write it to `path` if one is given."""
+        return written(json.dumps(plain(self.to_dict()), indent=2, allow_nan=False, default=str), path)
+
+    def to_html(self, path: str | os.PathLike[str] | None = None) -> str:
+        """Return the report as one HTML page without any external part, and write it to `path` if one is given."""
+        from gradcore.prescription.html import page
+
+        return written(page(self), path)
+
+    def _repr_html_(self) -> str:
+        from gradcore.prescription.html import fragment
+
+        return fragment(self)
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw the scores of every trial with matplotlib, into `ax` or a new figure, and return the axes.
+
+        Raises
+        ------
+        ImportError
+            matplotlib is not installed.
+        """
+        from gradcore.prescription.plots import plot_trials
+
+        return plot_trials(self, ax)
+
+
+def prescribe(
+    net: Network,
+    X: ArrayLike,
+    y: ArrayLike,
+    *,
+    budget: str | float = "30s",
+    treatments: str | Iterable[str | Change] = "auto",
+    seeds: int = 5,
+    n_jobs: int | None = None,
+    seed: int = 0,
+    loss: str = "auto",
+    optimizer: str | Optimizer | None = None,
+    batch_size: int = 32,
+    epochs: int | None = None,
+    validation_data: tuple[ArrayLike, ArrayLike] | None = None,
+    test_fraction: float = 0.2,
+    clip_norm: float | None = None,
+    clip_value: float | None = None,
+    clip_adaptive: float | None = None,
+    schedule: str | None = None,
+    log: str | os.PathLike[str] | None = None,
+    progress: Literal["auto"] | bool = "auto",
+) -> Prescription:
+    """Try the known cures on a network, each really trained from several seeds, and prove which help.
+
+    Every treatment and the untreated control are trained from new initial weights, the k-th time from the k-th seed, on
+    the same rows in the same order, and scored on rows that none of them saw. All are tried with two seeds, in the
+    order of what one batch promises, the smallest change first; the better half goes on to `seeds` of them; the best
+    two and the control are trained anew from at least eight seeds that had no part in their choice. `net` is never
+    changed.
+
+    Parameters
+    ----------
+    net : Network
+        As it is (to be) trained; its weights are drawn anew from the seeds net.seed, net.seed + 1, ….
+    X, y : array_like
+        As for ``net.fit``.
+    budget : str or float
+        Seconds (``"30s"``, ``"2min"``, 30) or steps in all (``"20000 steps"``). Where it is too short for everything,
+        trainings get shorter, and then the least promising treatments are not tried.
+    treatments : "auto", or list of str and Change
+        Kinds of treatments (`gradcore.prescription.treatments.TREATMENTS`) and changes of one's own.
+    seeds : int
+        Of the second round.
+    n_jobs : int, optional
+        Trainings at the same time; None or -1: one for each core.
+    seed : int
+        Of the split, the order of rows and dropout.
+    loss, optimizer, batch_size, clip_norm, clip_value, clip_adaptive, schedule
+        How it is trained as it is; as for ``net.fit``.
+    epochs : int, optional
+        Of one training; None: about 1200 steps (three times as many with batches of fewer than 8 rows), less where the
+        budget is short, at least 300.
+    validation_data : tuple (X, y), optional
+        Rows to score on; None: a part of X.
+    test_fraction : float
+        That part.
+    log : path, optional
+        A file for the results, a line of JSON for each training as it ends. Where it is there already, from the same
+        call, its trainings are not made again.
+    progress : bool or "auto"
+
+    Returns
+    -------
+    Prescription
+        ``str()`` of it is the report for the terminal. Ctrl-C returns what was measured so far.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Data or settings that cannot be.
+
+    Notes
+    -----
+    "Helped" and "harmed" are said where the mean of the paired differences from the control is not zero by Student's t,
+    corrected by Holm for the number of treatments, at a level of 5 % for the whole prescription: half of it for the
+    first choice among all, half for the fresh seeds.
+
+    Examples
+    --------
+    >>> from gradcore.datasets import load_digits
+    >>> from gradcore.network import mlp
+    >>> digits = load_digits()
+    >>> net = mlp([64] + 8 * [32] + [10], activation="sigmoid", init="normal(0.01)", seed=0)
+    >>> found = prescribe(
+    ...     net, digits.X_train, digits.y_train, treatments=["activation", "learning_rate"], epochs=8, progress=False
+    ... )
+    >>> found.best.verdict, found.best.kind, found["learning_rate"].verdict
+    ('helped', 'activation', 'did not help')
+    """
+    case = _Case.of(
+        net, X, y, seed=seed, loss=loss, optimizer=optimizer, batch_size=batch_size,
+        validation_data=validation_data, test_fraction=test_fraction, clip_norm=clip_norm, clip_value=clip_value,
+        clip_adaptive=clip_adaptive, schedule=schedule,
+    )  # fmt: skip
+    seeds = check_integer("seeds", seeds, minimum=FIRST_SEEDS)
+    chosen = resolve(treatments)
+    spending = Budget(budget, len(case.data.X), None if epochs is None else check_integer("epochs", epochs))
+    threads = cores() if n_jobs in (None, -1) else check_integer("n_jobs", n_jobs)
+    journal = None if log is None else Journal(log, case.described | {"epochs": epochs})
+    bar = ProgressBar(progress, 1, 1, "training")
+    try:
+        return _Course(case, chosen, seeds, spending, threads, journal, bar).run()
+    finally:
+        bar.close()
+        if journal is not None:
+            journal.close()
+
+
+@dataclass(frozen=True)
+class _Case:
+    """The network to be cured, and the data, split."""
+
+    net: Network
+    recipe: Recipe
+    data: Data
+    classes: Any
+    seed: int
+
+    @classmethod
+    def of(
+        cls, net: Network, X: ArrayLike, y: ArrayLike, *, seed: int, loss: str, optimizer: str | Optimizer | None,
+        batch_size: int, validation_data: tuple[ArrayLike, ArrayLike] | None, test_fraction: float, **settings: Any,
+    ) -> _Case:  # fmt: skip
+        """Check what was given, and split it."""
+        seed = check_seed(seed)
+        given = prepare(net, X, y, loss=loss, optimizer=optimizer, batch_size=batch_size, seed=seed)
+        targets = encode(y, loss, net.output_size, net.dtype, classes=net.classes_)
+        everything, batch = given.data, check_integer("batch_size", batch_size)
+        step_settings(given.optimizer, batch, settings["clip_norm"], settings["clip_value"], None, seed)
+        if validation_data is None:
+            share = check_fraction("test_fraction", test_fraction)
+            train, test = split(len(everything), share, seed)
+            if not len(test):
+                raise ValueError(
+                    "test_fraction must leave rows to score on, or give validation_data; got 0 of "
+                    f"{len(everything)} rows"
+                )
+            data = Data(
+                everything.X[train], everything.targets[train], everything.X[test], everything.targets[test]
+            )
+        else:
+            held_out = validation(net, validation_data, targets)
+            data = Data(everything.X, everything.targets, held_out[0], held_out[1].values)
+        recipe = Recipe(
+            net.layers, net.input_size, net.dtype, str(targets.loss), given.optimizer, batch, **settings
+        )
+        return cls(net, recipe, data, targets.classes, seed)
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """What must be the same for results of an earlier call to count."""
+        return {
+            "network": json.loads(json.dumps(self.recipe.config, default=str)),
+            "network_seed": self.net.seed,
+            "seed": self.seed,
+            "data": fingerprint(self.data),
+        }
+
+
+class _Course:
+    """The course of one prescription: from the candidates over the rounds to the proof."""
+
+    def __init__(
+        self, case: _Case, chosen: Sequence[Treatment | Change], seeds: int, budget: Budget, threads: int,
+        journal: Journal | None, bar: ProgressBar,
+    ) -> None:  # fmt: skip
+        self.case, self.chosen, self.seeds, self.budget = case, chosen, seeds, budget
+        self.bar, self.stopped = bar, ""
+        self.finalists: list[Change] = []
+        self.fresh = range(KEPT_FROM, KEPT_FROM + max(FRESH_SEEDS, seeds))
+        data, recipe = case.data, case.recipe
+        self.diagnosis = diagnose(
+            case.net.copy(), data.X, data.y, loss=recipe.loss, optimizer=recipe.optimizer,
+            batch_size=recipe.batch_size, seed=case.seed,
+        )  # fmt: skip
+        self.setting: Setting = self.diagnosis.setting
+        self.lab = Laboratory(
+            recipe, data, self.setting, case.net.seed, case.seed, budget, journal, threads, self._show
+        )
+        self.trials: dict[Change, Trial] = {}  # in the order in which they are tried
+
+    def run(self) -> Prescription:
+        """Return what was measured, when everything is or the budget is spent or Ctrl-C came."""
+        try:
+            self._rounds()
+        except KeyboardInterrupt:
+            if not any(change is None for change, _ in self.lab.results):
+                raise
+            self.stopped = "interrupted"
+        return self._result()
+
+    def _rounds(self) -> None:
+        self.lab.calibrate()
+        for trial in self._candidates():
+            self.trials[trial.change] = trial
+        self._plan()
+        first, later = range(FIRST_SEEDS), range(self.seeds)
+        self._round([None, *self.trials], first, 0.5)
+        if not self.stopped and self._auto and not any(self._tried(change).trains for change in self.trials):
+            more = [self._candidate("joint", change) for change in self._joint()]
+            self.trials |= {trial.change: trial for trial in more if trial is not None}
+            self._round(self.trials, first, 0.6)
+        kept = self._kept()
+        self._round([None, *kept], later, 0.8)
+        self._round([None, *self._finalists()], self.fresh, 1.0)
+
+    @property
+    def _auto(self) -> bool:
+        return len(self.chosen) > 1 and all(isinstance(one, Treatment) for one in self.chosen)
+
+    # -- what is tried
+
+    def _candidates(self) -> list[Trial]:
+        """Return the trials to be made, the most promising first; of equals the smallest change."""
+        subject = Subject(self.case.recipe, len(self.case.data.X), not self.setting.data.loss.classification)
+        self.subject = subject
+        wanted: list[tuple[str, Change]] = []
+        for one in self.chosen:
+            if isinstance(one, Change):
+                wanted.append(("own", one))
+            else:
+                wanted += [(one.kind, change) for change in one.doses(subject)]
+        if self._auto and not self.diagnosis.healthy:
+            cures = [
+                outcome.change for outcome in self.diagnosis.what_if.cures if len(outcome.change.causes) > 1
+            ]
+            wanted += [("joint", change) for change in cures[:JOINT]]
+        seen = {self._key(None)}
+        found: list[Trial] = []
+        for kind, change in wanted:
+            if (key := self._key(change)) in seen:
+                continue
+            seen.add(key)
+            trial = self._candidate(kind, change)
+            if trial is not None:
+                found.append(trial)
+        return sorted(found, key=_promise)
+
+    def _key(self, change: Change | None) -> Recipe:
+        return self.lab.recipe_of(change)
+
+    def _candidate(self, kind: str, change: Change) -> Trial | None:
+        """Return a trial with what is known before it is made; None where the change makes no network."""
+        recipe = self.lab.recipe_of(change)
+        chance = math.nan if change.pretrained is not None else self.lab.evidence(change).chance
+        return Trial(kind, change, recipe, chance, caution(self.subject, change))
+
+    def _joint(self) -> list[Change]:
+        """Combine what came nearest to training, of different causes."""
+        measured = [
+            _Measured(change, -float(np.mean([result.loss for result in trial.results])))
+            for change in self.trials
+            if (trial := self._tried(change)).results
+        ]
+        known = set(self.trials)
+        return [change for change in joint(measured) if change not in known]
+
+    # -- the rounds
+
+    def _plan(self) -> None:
+        """Choose the length of a training, and leave out what does not fit into the budget."""
+        changes: list[Change | None] = [None, *self.trials]
+        works = [self.lab.recipe_of(change).work for change in changes]
+        later = (self.seeds - FIRST_SEEDS + 1) // 2
+        counts = [self.seeds + len(self.fresh)] + [FIRST_SEEDS + later] * len(self.trials)
+        counts[1:3] = [count + len(self.fresh) for count in counts[1:3]]
+        fitting = max(2, self.budget.plan(works, counts))
+        if fitting < len(changes):
+            self.stopped = "budget"
+            for change in list(self.trials)[fitting - 1 :]:
+                self.trials[change] = replace(self.trials[change], note="not tried: the budget is too short")
+        self.bar.total = sum(counts[:fitting])
+
+    def _round(self, changes: Iterable[Change | None], seeds: range, until: float) -> None:
+        """Train, up to a share of the budget."""
+        self.budget.until = until
+        wanted = [change for change in changes if change is None or not self.trials[change].note]
+        if not self.lab.run(wanted, seeds):
+            self.stopped = "budget"
+
+    def _tried(self, change: Change) -> Trial:
+        trial = self.lab.trial(self.trials[change], range(self.seeds))
+        return replace(trial, trained=self.lab.trained(trial.results))
+
+    def _ranked(self) -> list[Trial]:
+        """Return the trials that have results, the best first; of equals the smallest change."""
+        step = 2 * self.lab.resolution
+        tried = [trial for change in self.trials if (trial := self._tried(change)).results]
+        return sorted(tried, key=lambda trial: (-round(trial.mean / step), *_size(trial)))
+
+    def _kept(self) -> list[Change]:
+        """Return the better half of the treatments; the others are not worth more seeds."""
+        ranked = self._ranked()
+        count = max(KEPT, -(-len(ranked) // 2))
+        for trial in ranked[count:]:
+            assert trial.change is not None
+            self.trials[trial.change] = replace(
+                self.trials[trial.change], note=f"left after {len(trial.results)} seeds"
+            )
+        return [trial.change for trial in ranked[:count] if trial.change is not None]
+
+    def _finalists(self) -> list[Change]:
+        """Return the best two that score above the control."""
+        control = self.lab.trial(self._control, range(self.seeds))
+        better = [
+            trial
+            for trial in self._ranked()
+            if len(trial.results) > FIRST_SEEDS and trial.mean > control.mean
+        ]
+        self.finalists = [trial.change for trial in better[:FINALISTS] if trial.change is not None]
+        return self.finalists
+
+    def _show(self, done: int) -> None:
+        self.bar.update(done, done - 1, {})
+
+    # -- what comes of it
+
+    @property
+    def _control(self) -> Trial:
+        return Trial("control", None, self.case.recipe, self.diagnosis.chance)
+
+    def _result(self) -> Prescription:
+        control = self._counted(self._control, [*range(self.seeds), *self.fresh])
+        trials = self._compared()
+        best = self._best([trial for trial in trials if trial.verdict == HELPED and trial.fresh])
+        shown = best or control
+        seed = shown.seeds[int(np.argmax(shown.scores))]
+        return Prescription(
+            trials=(control, *sorted(trials, key=_merit)),
+            best=best,
+            network=self._network(shown, seed),
+            code="\n".join(change_lines(self.case.net, self.case.recipe.optimizer, best.change))
+            if best and best.change
+            else "",
+            score=score_name(self.setting.data.loss),
+            diagnosis=self.diagnosis,
+            rows=len(self.case.data.X),
+            test_rows=len(self.case.data.X_test),
+            epochs=self.budget.epochs(self.case.recipe.batch_size),
+            seconds=time.perf_counter() - self.budget.begin,
+            stopped=self.stopped,
+            has_signal=self.setting.data.has_signal,
+        )
+
+    def _counted(self, trial: Trial, seeds: Sequence[int]) -> Trial:
+        trial = self.lab.trial(trial, seeds)
+        return replace(trial, trained=self.lab.trained(trial.results))
+
+    def _compared(self) -> list[Trial]:
+        """Return every trial with its comparison: of the first choice, and anew of those with fresh seeds."""
+        found = {change: self._tried(change) for change in self.trials}
+        self._compare(
+            found, [change for change in found if len(found[change].results) > 1], range(self.seeds)
+        )
+        proposed = {
+            change: replace(self._counted(found[change], self.fresh), fresh=True)
+            for change in self.finalists
+            if all((change, seed) in self.lab.results for seed in self.fresh)
+        }
+        self._compare(proposed, list(proposed), self.fresh)
+        return list((found | proposed).values())
+
+    def _compare(self, trials: dict[Change, Trial], changes: Sequence[Change], seeds: Sequence[int]) -> None:
+        results = self.lab.results
+        pairs = [
+            [
+                results[change, seed].score - results[None, seed].score
+                for seed in seeds
+                if (change, seed) in results and (None, seed) in results
+            ]
+            for change in changes
+        ]
+        told = [(change, some) for change, some in zip(changes, pairs, strict=True) if len(some) > 1]
+        found = compare([some for _, some in told], resolution=self.lab.resolution, level=LEVEL / 2)
+        for (change, _), comparison in zip(told, found, strict=True):
+            trials[change] = replace(trials[change], comparison=comparison)
+
+    def _best(self, helped: Sequence[Trial]) -> Trial | None:
+        """Return the best of those that are proved to help; of about equal ones the smallest change."""
+        if not helped:
+            return None
+        top = max(helped, key=lambda trial: trial.mean)
+        spread = float(np.std(top.scores, ddof=1)) / math.sqrt(len(top.scores)) + 2 * self.lab.resolution
+        return min((trial for trial in helped if trial.mean >= top.mean - spread), key=_size)
+
+    def _network(self, trial: Trial, seed: int) -> Network:
+        made = self.lab.made(trial.change, seed)
+        net = made.network
+        if made.inputs is not None or made.targets is not None:
+            net = with_scaling(net, made.inputs, made.targets)
+        net.classes_ = self.case.classes
+        return net
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """An outcome for `joint`, whose promise was measured."""
+
+    change: Change
+    chance: float
+
+
+def _size(trial: Trial) -> tuple[float, ...]:
+    assert trial.change is not None
+    return trial.change.size, len(trial.change.made), -trial.chance if math.isfinite(trial.chance) else 0.0
+
+
+def _promise(trial: Trial) -> tuple[float, ...]:
+    """Sort key: what one batch promises, then the smallest change; where it cannot tell, half and half."""
+    chance = trial.chance if math.isfinite(trial.chance) else 0.5
+    return -round(chance / EQUAL), *_size(trial)
+
+
+def _merit(trial: Trial) -> tuple[float, ...]:
+    """Sort key for tables: what helped first, by score; what was not tried last."""
+    order = ("helped", "did not help", "harmed", "not tried")
+    return order.index(trial.verdict), -trial.mean if trial.results else 0.0

@@ -1,0 +1,381 @@
+"""Trials: each cure really trained, the k-th time from the k-th seed, beside the untreated control."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gradcore.diagnosis.changes import Change
+from gradcore.diagnosis.examine import Setting, examine
+from gradcore.diagnosis.observe import Batch, observe
+from gradcore.diagnosis.recipe import Data, Job, Recipe, Trained, train
+from gradcore.health.evidence import Evidence
+from gradcore.health.loss_curve import constant_loss
+from gradcore.losses import Loss
+from gradcore.network import Network
+from gradcore.prescription.budget import Budget
+from gradcore.prescription.comparison import NO_HELP, Comparison
+from gradcore.prescription.journal import Journal
+from gradcore.scores import score_name
+
+Array = npt.NDArray[Any]
+
+# Seconds of training between two looks at the clock, and so the most that Ctrl-C loses.
+STRETCH = 1.0
+
+# Seconds of a first look at the speed.
+CALIBRATION = 0.1
+
+# Networks of the control are kept, and those of the fresh seeds, which have these numbers: one of them is handed over.
+KEPT_FROM = 1000
+
+# A network trains that gets this share of the way from the constant predictor to the best that any treatment reaches.
+TRAINS = 0.2
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one training ended with.
+
+    Attributes
+    ----------
+    score : float
+        Accuracy or coefficient of determination on the rows to test with; that of no use at all where it is no number.
+    loss, test_loss : float
+        On the rows to train on and to test with, over those of the constant predictor: 1 is no better.
+    seconds : float
+    """
+
+    score: float
+    loss: float
+    test_loss: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Gradient and signal by layer, on one batch.
+
+    Attributes
+    ----------
+    gradient, signal : tuple of float
+        log10 of the norm of delta at the pre-activations of each dense layer, and of the signal that leaves the layer.
+    end_to_end : float
+        log10 of the gain from the outputs to the first pre-activations.
+    """
+
+    gradient: tuple[float, ...]
+    signal: tuple[float, ...]
+    end_to_end: float
+
+    @classmethod
+    def of(cls, net: Network, batch: Batch, *, seed: int = 0) -> Profile:
+        """Look at a network as it is."""
+        books = observe(net, batch, seed=seed)
+        with np.errstate(divide="ignore"):
+            return cls(
+                tuple(np.log10(books.layers.delta).tolist()),
+                tuple(np.log10(books.layers.output_signal).tolist()),
+                books.ledger.end_to_end_log10,
+            )
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A treatment, or the control, and what training made of it.
+
+    Attributes
+    ----------
+    kind : str
+        The treatment; "control", or "joint" for several at once.
+    change : Change or None
+        None: the control.
+    recipe : Recipe
+        With the change made.
+    chance : float
+        Of training, predicted from one batch; NaN where one batch cannot tell.
+    caution : str
+        What speaks against it on this network.
+    seeds : tuple of int
+        0, 1, …: which of the paired seeds.
+    results : tuple of Result
+        By seed.
+    fresh : bool
+        Whether these seeds had no part in choosing it.
+    trained : int
+        In how many seeds it trains.
+    before, after : Profile or None
+        Before and after the training of the first seed.
+    comparison : Comparison or None
+        With the control; None for the control, and before there are two seeds.
+    note : str
+        Why it has fewer seeds than others.
+    """
+
+    kind: str
+    change: Change | None
+    recipe: Recipe
+    chance: float = math.nan
+    caution: str = ""
+    seeds: tuple[int, ...] = ()
+    results: tuple[Result, ...] = ()
+    fresh: bool = False
+    trained: int = 0
+    before: Profile | None = None
+    after: Profile | None = None
+    comparison: Comparison | None = None
+    note: str = ""
+
+    @property
+    def name(self) -> str:
+        """What it is called in tables."""
+        return "as it is" if self.change is None else self.change.name
+
+    @property
+    def scores(self) -> tuple[float, ...]:
+        """Score by seed."""
+        return tuple(result.score for result in self.results)
+
+    @property
+    def mean(self) -> float:
+        """Mean score."""
+        return float(np.mean(self.scores)) if self.results else math.nan
+
+    @property
+    def seconds(self) -> float:
+        """Mean time of one training."""
+        return float(np.mean([result.seconds for result in self.results])) if self.results else math.nan
+
+    @property
+    def trains(self) -> bool:
+        """Whether it trains in at least half of the seeds."""
+        return bool(self.results) and 2 * self.trained >= len(self.results)
+
+    @property
+    def verdict(self) -> str:
+        """What is proved: "helped", "did not help", "harmed"; "not tried"; the control has none."""
+        if self.change is None:
+            return ""
+        if not self.results:
+            return "not tried"
+        return NO_HELP if self.comparison is None else self.comparison.verdict
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the trial as plain numbers, strings and lists."""
+        comparison = self.comparison
+        return {
+            "treatment": self.kind,
+            "name": self.name,
+            "verdict": self.verdict,
+            "scores": list(self.scores),
+            "losses": [result.loss for result in self.results],
+            "test_losses": [result.test_loss for result in self.results],
+            "seeds": list(self.seeds),
+            "fresh_seeds": self.fresh,
+            "trains_in": self.trained,
+            "difference": comparison.difference if comparison else None,
+            "interval": list(comparison.interval) if comparison else None,
+            "p": comparison.p if comparison else None,
+            "chance": self.chance,
+            "caution": self.caution,
+            "seconds": self.seconds,
+            "before": vars(self.before) if self.before else None,
+            "after": vars(self.after) if self.after else None,
+            "config": self.recipe.config,
+            "note": self.note,
+        }
+
+
+Key = tuple[Change | None, int]
+
+
+@dataclass
+class Laboratory:
+    """Makes trainings and keeps their results: those of one seed start alike, split alike and are ordered alike.
+
+    Attributes
+    ----------
+    recipe : Recipe
+        Of the control.
+    data : Data
+    setting : Setting
+        The one batch, and what else `examine` needs.
+    network_seed, seed : int
+        Training number k has these seeds plus k, for the network and for the order of rows.
+    budget : Budget
+    journal : Journal or None
+        Where results go as they come, and where those of an earlier call are.
+    threads : int
+    shown : callable
+        Called with the number of trainings that are done after each stretch.
+    """
+
+    recipe: Recipe
+    data: Data
+    setting: Setting
+    network_seed: int
+    seed: int
+    budget: Budget
+    journal: Journal | None
+    threads: int
+    shown: Callable[[int], None]
+    results: dict[Key, Result] = field(default_factory=dict)
+    kept: dict[Key, Trained] = field(default_factory=dict)
+    profiles: dict[Change | None, tuple[Profile, Profile]] = field(default_factory=dict)
+    _constants: dict[tuple[str, bool, int], float] = field(default_factory=dict)
+
+    def recipe_of(self, change: Change | None) -> Recipe:
+        """Return the recipe with a change made."""
+        return self.recipe if change is None else self.recipe.changed(change)
+
+    def evidence(self, change: Change) -> Evidence:
+        """Return what one batch says of a change, before any training."""
+        recipe, setting = self.recipe_of(change), self.setting.changed(change)
+        net = recipe.network(self.network_seed)
+        recipe.prepare_(net, setting.batch.X, self.seed)
+        return examine(net, setting, None)
+
+    def run(self, changes: Iterable[Change | None], seeds: Sequence[int]) -> bool:
+        """Make the trainings of all changes and seeds that are not there yet; tell whether the budget allowed all."""
+        wanted = [(change, seed) for change in changes for seed in seeds]
+        missing = [key for key in wanted if key not in self.results]
+        if self.journal is not None:
+            for key in missing:
+                recipe = self.recipe_of(key[0])
+                known = self.journal.find(recipe, self.budget.epochs(recipe.batch_size), key[1])
+                if known is not None:
+                    self.results[key] = known
+            missing = [key for key in missing if key not in self.results]
+        while missing:
+            works = [self.work(change) for change, _ in missing]
+            count = self.budget.next_stretch(works, STRETCH, self.threads)
+            if not count:
+                return False
+            self._train(missing[:count], sum(works[:count]))
+            missing = missing[count:]
+        return True
+
+    def work(self, change: Change | None) -> float:
+        """About how many multiplications one training costs."""
+        recipe = self.recipe_of(change)
+        return recipe.work * self.steps(recipe)
+
+    def steps(self, recipe: Recipe) -> int:
+        """Steps of one training."""
+        return self.budget.epochs(recipe.batch_size) * -(-len(self.data.X) // recipe.batch_size)
+
+    def _train(self, keys: Sequence[Key], work: float) -> None:
+        jobs = [
+            Job(
+                recipe := self.recipe_of(change),
+                self.budget.epochs(recipe.batch_size),
+                self.network_seed + seed,
+                self.seed + seed,
+            )
+            for change, seed in keys
+        ]
+        with self.budget.spending(work, sum(self.steps(job.recipe) for job in jobs)):
+            trained = train(jobs, self.data, threads=self.threads)
+        for (change, seed), made in zip(keys, trained, strict=True):
+            self._book(change, seed, made)
+        self.shown(len(self.results))
+
+    def _book(self, change: Change | None, seed: int, made: Trained) -> None:
+        self.results[change, seed] = self._measured(made)
+        if seed == 0:
+            self._look(change, made.network)
+        if change is None or seed >= KEPT_FROM:
+            self.kept[change, seed] = made
+        if self.journal is not None:
+            recipe = self.recipe_of(change)
+            self.journal.add(recipe, self.budget.epochs(recipe.batch_size), seed, self.results[change, seed])
+
+    def _measured(self, made: Trained) -> Result:
+        net, data = made.network, made.data
+        assert net.loss is not None
+        with np.errstate(all="ignore"):
+            train, test = net.evaluate(data.X, data.y), net.evaluate(data.X_test, data.y_test)
+        score = test[score_name(net.loss)]
+        worst = 0.0 if net.loss.classification else -1.0
+        return Result(
+            max(worst, score) if math.isfinite(score) else worst,
+            _ratio(train["loss"], self._constant(net.loss, data.y, made)),
+            _ratio(test["loss"], self._constant(net.loss, data.y_test, made)),
+            made.seconds,
+        )
+
+    def _constant(self, loss: Loss, y: Array, made: Trained) -> float:
+        """Loss of the best constant predictor on these targets."""
+        key = loss.reduction, made.targets is not None, len(y)
+        if key not in self._constants:
+            self._constants[key] = constant_loss(loss.name, y, reduction=loss.reduction)
+        return self._constants[key]
+
+    def _look(self, change: Change | None, trained: Network) -> None:
+        """Keep gradient and signal before and after a training of the first seed."""
+        recipe = self.recipe_of(change)
+        batch = self.setting.batch if change is None else change.data(self.setting.batch)
+        start = recipe.network(self.network_seed)
+        recipe.prepare_(start, batch.X, self.seed)
+        self.profiles[change] = Profile.of(start, batch), Profile.of(trained, batch)
+
+    def made(self, change: Change | None, seed: int) -> Trained:
+        """Return a training with its network; made again where only its result is known."""
+        if (change, seed) not in self.kept:
+            recipe = self.recipe_of(change)
+            job = Job(
+                recipe, self.budget.epochs(recipe.batch_size), self.network_seed + seed, self.seed + seed
+            )
+            (self.kept[change, seed],) = train([job], self.data)
+        return self.kept[change, seed]
+
+    def calibrate(self) -> None:
+        """Find out how fast trainings go here."""
+        job = Job(self.recipe, 1, self.network_seed, self.seed)
+        start = time.perf_counter()
+        count = 0
+        while time.perf_counter() - start < CALIBRATION and self.budget.fixed_epochs != 0:
+            jobs = [replace(job, epochs=4**count)] * self.threads
+            work = len(jobs) * job.recipe.work * 4**count * -(-len(self.data.X) // job.recipe.batch_size)
+            with self.budget.spending(work, 0):
+                train(jobs, self.data, threads=self.threads)
+            count += 1
+
+    def trial(self, trial: Trial, seeds: Sequence[int]) -> Trial:
+        """Return a trial with what is known of these seeds."""
+        known = [seed for seed in seeds if (trial.change, seed) in self.results]
+        profiles = self.profiles.get(trial.change)
+        return replace(
+            trial,
+            seeds=tuple(known),
+            results=tuple(self.results[trial.change, seed] for seed in known),
+            before=profiles[0] if profiles else None,
+            after=profiles[1] if profiles else None,
+        )
+
+    @property
+    def bar(self) -> float:
+        """Loss, over that of the constant predictor, from which a network trains."""
+        reached = [result.loss for result in self.results.values() if math.isfinite(result.loss)]
+        return 1 - TRAINS * (1 - min([1.0, *reached]))
+
+    def trained(self, results: Iterable[Result]) -> int:
+        """Count those that train."""
+        bar = self.bar
+        return sum(result.loss <= bar and result.loss < 1 for result in results)
+
+    @cached_property
+    def resolution(self) -> float:
+        """The smallest difference between two scores that means anything."""
+        return 1 / (2 * len(self.data.X_test)) if self.setting.data.loss.classification else 1e-3
+
+
+def _ratio(loss: float, constant: float) -> float:
+    return loss / constant if constant > 0 and math.isfinite(loss) else math.inf
