@@ -20,16 +20,19 @@ import numpy as np
 
 if TYPE_CHECKING:
     from gradcore.diagnosis.diagnose import Diagnosis
-    from gradcore.diagnosis.proof import Data, Proof
+    from gradcore.diagnosis.proof import Proof
+    from gradcore.diagnosis.recipe import Data
     from gradcore.diagnosis.report import Style
     from gradcore.network import Network
 
 FINE, FAULT, USAGE, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 130, 141
 
 # The demonstration: a network that cannot learn, on the bundled digits.
-DEMONSTRATION = {"layers": "64x20", "activation": "sigmoid", "init": "normal(0.01)", "seeds": 3, "epochs": 12}
+DEMONSTRATION = {"layers": "64x20", "activation": "sigmoid", "init": "normal(0.01)"}
+PROVED = {"seeds": 3, "epochs": 12}  # how it is proved
 PAGE = "gradcore-report.html"  # where its report goes
-ON_DATA = {"layers": "64x2", "activation": "relu", "init": "auto", "seeds": 1, "epochs": 0}
+OPTIMIZER = "adam(0.001)"
+ON_DATA = {"layers": "64x2", "activation": "relu", "init": "auto"}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -76,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser = _Parser(prog="gradcore", description="Where gradients vanish or explode, and why.", epilog=codes)
     parser.add_argument("--version", action="version", version=f"gradcore {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="diagnose | info")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="diagnose | prescribe | info")
 
     diagnose = commands.add_parser(
         "diagnose",
@@ -86,7 +89,53 @@ def _parser() -> argparse.ArgumentParser:
         "after the change.",
         epilog=codes,
     )
+    _network_arguments(diagnose)
     add = diagnose.add_argument
+    add("--steps", type=int, default=0, metavar="N", help="also watch N real training steps  (0)")
+    add("--seeds", type=int, metavar="N", help="networks with different initial weights  (1)")
+    add(
+        "--epochs", type=int, metavar="N", help="train before and after the change, as a proof  (0: no proof)"
+    )
+    add("--ledger", action="store_true", help="show the books of every op as well")
+    add("--html", metavar="PATH", help=f"write the report as a page as well  (the demonstration: {PAGE})")
+    add("--json", action="store_true", help="machine-readable, instead of the report")
+    add("--fail-on", choices=("fault",), metavar="fault", help="exit with 1 when a fault is found")
+    diagnose.set_defaults(run=_diagnose)
+
+    prescribe = commands.add_parser(
+        "prescribe",
+        help="try the known cures on a network, and prove which help",
+        description="Try the known cures on a network, each really trained from several seeds against the network "
+        "as it is, and prove which help. Without DATA: the demonstration of diagnose. Ctrl-C keeps what was measured.",
+        epilog=codes,
+    )
+    _network_arguments(prescribe)
+    add = prescribe.add_argument
+    add("--budget", default="30s", metavar="TIME", help="30s, 2min, or '20000 steps'  (30s)")
+    add(
+        "--treatments",
+        default="auto",
+        metavar="KINDS",
+        help="such as activation,batch_norm  (auto: all that apply)",
+    )
+    add("--seeds", type=int, default=5, metavar="N", help="of the second round  (5)")
+    add("--batch-size", type=int, default=32, metavar="N", help="rows of a training step  (32)")
+    add("--epochs", type=int, metavar="N", help="of one training  (about 1200 steps)")
+    add("--jobs", type=int, metavar="N", help="trainings at the same time  (one per core)")
+    add("--log", metavar="PATH", help="results as JSON lines; the same call goes on from them")
+    add("--html", metavar="PATH", help="write the report as a page as well")
+    add("--json", action="store_true", help="machine-readable, instead of the report")
+    prescribe.set_defaults(run=_prescribe)
+
+    info = commands.add_parser("info", help="versions, instruction set, threads and build")
+    info.add_argument("--json", action="store_true", help="machine-readable")
+    info.set_defaults(run=_info)
+    return parser
+
+
+def _network_arguments(command: argparse.ArgumentParser) -> None:
+    """Add what says which network, which data and how it is trained."""
+    add = command.add_argument
     add("data", nargs="?", metavar="DATA", help="CSV with a header, or NPZ with arrays X and y")
     add("--target", metavar="COLUMN", help="the column (array) to predict")
     add("--layers", metavar="SIZES", help="hidden layers: 64x20 (20 of 64 units) or 128,64,32  (64x2)")
@@ -96,28 +145,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--residual", action="store_true", help="hidden layers in residual blocks")
     add("--dropout", type=float, default=0.0, metavar="RATE", help="after every hidden layer")
     add(
-        "--optimizer",
-        default="adam(0.001)",
-        metavar="NAME",
-        help="such as adam(0.001) or sgd(0.1,momentum=0.9)",
+        "--optimizer", default=OPTIMIZER, metavar="NAME", help=f"such as {OPTIMIZER} or sgd(0.1,momentum=0.9)"
     )
     add("--loss", default="auto", metavar="NAME", help="auto, cross_entropy, binary_cross_entropy, mse")
-    add("--steps", type=int, default=0, metavar="N", help="also watch N real training steps  (0)")
-    add("--seeds", type=int, metavar="N", help="networks with different initial weights  (1)")
-    add(
-        "--epochs", type=int, metavar="N", help="train before and after the change, as a proof  (0: no proof)"
-    )
     add("--seed", type=int, default=0, metavar="N", help="of initial weights, rows and their order  (0)")
-    add("--ledger", action="store_true", help="show the books of every op as well")
-    add("--html", metavar="PATH", help=f"write the report as a page as well  (the demonstration: {PAGE})")
-    add("--json", action="store_true", help="machine-readable, instead of the report")
-    add("--fail-on", choices=("fault",), metavar="fault", help="exit with 1 when a fault is found")
-    diagnose.set_defaults(run=_diagnose)
-
-    info = commands.add_parser("info", help="versions, instruction set, threads and build")
-    info.add_argument("--json", action="store_true", help="machine-readable")
-    info.set_defaults(run=_info)
-    return parser
 
 
 # -- diagnose --------------------------------------------------------------------------------------------------------
@@ -127,12 +158,10 @@ def _diagnose(arguments: argparse.Namespace) -> int:
     from gradcore.diagnosis.diagnose import diagnose
     from gradcore.diagnosis.proof import prove
 
-    for name, value in (ON_DATA if arguments.data else DEMONSTRATION).items():
-        if getattr(arguments, name) is None:
-            setattr(arguments, name, value)
-    if arguments.html is not None and not Path(arguments.html).absolute().parent.is_dir():
-        raise ValueError(f"--html {arguments.html}: there is no such folder")
-    net, data = _subject(arguments)
+    _fill(arguments, ON_DATA if arguments.data else DEMONSTRATION)
+    _fill(arguments, {"seeds": 1, "epochs": 0} if arguments.data else PROVED)
+    _check_folder(arguments.html)
+    net, data = _subject(arguments, hold_out=arguments.epochs > 0)
     diagnosis = diagnose(
         net, data.X, data.y, loss=arguments.loss, optimizer=arguments.optimizer, steps=arguments.steps,
         seeds=arguments.seeds, seed=arguments.seed,
@@ -149,6 +178,29 @@ def _diagnose(arguments: argparse.Namespace) -> int:
         proof = _report(arguments, diagnosis, proofs)
     _page(arguments, diagnosis, proof)
     return FAULT if arguments.fail_on and not diagnosis.healthy else FINE
+
+
+def _check_folder(html: str | None) -> None:
+    if html is not None and not Path(html).absolute().parent.is_dir():
+        raise ValueError(f"--html {html}: there is no such folder")
+
+
+def _fill(arguments: argparse.Namespace, values: dict[str, Any]) -> None:
+    """Give what was not said these values."""
+    for name, value in values.items():
+        if getattr(arguments, name) is None:
+            setattr(arguments, name, value)
+
+
+def _offer(arguments: argparse.Namespace) -> str:
+    """Return the command that tries the cures on the same network."""
+    parts = ["gradcore", "prescribe", *([arguments.data] if arguments.data else [])]
+    usual = {"optimizer": OPTIMIZER, "loss": "auto", "seed": 0, "dropout": 0.0, "norm": None, "target": None}
+    usual |= ON_DATA if arguments.data else DEMONSTRATION
+    for name in ("target", "layers", "activation", "init", "norm", "dropout", "optimizer", "loss", "seed"):
+        value = getattr(arguments, name)
+        parts += [f"--{name}", str(value)] if value != usual[name] else []
+    return shlex.join(parts + ["--residual"] * arguments.residual)
 
 
 def _report(arguments: argparse.Namespace, diagnosis: Diagnosis, proofs: Any) -> Proof | None:
@@ -181,6 +233,9 @@ def _page(arguments: argparse.Namespace, diagnosis: Diagnosis, proof: Proof | No
     demonstration = arguments.data is None and not arguments.json and not diagnosis.healthy
     path = arguments.html or (PAGE if demonstration else None)
     if path is None:
+        if not arguments.json and not diagnosis.healthy:
+            style = _style(sys.stdout, _example(arguments))
+            _write(style.finish(["", f"  {style.dim('try all')}  {_offer(arguments)}"]))
         return
     where = path if os.path.dirname(path) else os.path.join(os.curdir, path)
     try:
@@ -194,6 +249,8 @@ def _page(arguments: argparse.Namespace, diagnosis: Diagnosis, proof: Proof | No
         return
     style = _style(sys.stdout, _example(arguments))
     lines = ["", f"  {style.dim('report')}   {where}"]
+    if not diagnosis.healthy:
+        lines.append(f"  {style.dim('try all')}  {_offer(arguments)}")
     if demonstration:
         lines[1] += f"    {style.dim('details')}  --ledger"
         lines.append(f"  {style.dim('on yours')} gradcore diagnose data.csv --target y")
@@ -204,10 +261,11 @@ def _example(arguments: argparse.Namespace) -> str:
     return "example" if arguments.data else "image"
 
 
-def _subject(arguments: argparse.Namespace) -> tuple[Network, Data]:
+def _subject(arguments: argparse.Namespace, *, hold_out: bool) -> tuple[Network, Data]:
     """Read the data and build the network."""
     from gradcore.datasets import load_digits, load_table
-    from gradcore.diagnosis.proof import Data, held_out
+    from gradcore.diagnosis.proof import held_out
+    from gradcore.diagnosis.recipe import Data
     from gradcore.losses import resolve
     from gradcore.network import mlp
 
@@ -234,7 +292,7 @@ def _subject(arguments: argparse.Namespace) -> tuple[Network, Data]:
             )
         else:
             y = y.astype(np.float64)
-        data = held_out(X, y, seed=arguments.seed) if arguments.epochs else Data(X, y, X[:0], y[:0])
+        data = held_out(X, y, seed=arguments.seed) if hold_out else Data(X, y, X[:0], y[:0])
     sizes = [data.X.shape[1], *parse_sizes(arguments.layers), outputs]
     net = mlp(
         sizes, activation=arguments.activation, init=arguments.init, norm=arguments.norm, residual=arguments.residual,
@@ -263,6 +321,35 @@ def parse_sizes(text: str) -> list[int]:
             raise ValueError(f"--layers {text!r}: write 64x20 for 20 layers of 64 units, or 128,64,32")
         sizes += [int(width)] * int(count or 1)
     return sizes
+
+
+# -- prescribe -------------------------------------------------------------------------------------------------------
+
+
+def _prescribe(arguments: argparse.Namespace) -> int:
+    from gradcore.prescription import report
+    from gradcore.prescription.prescribe import prescribe
+
+    _fill(arguments, ON_DATA if arguments.data else DEMONSTRATION)
+    _check_folder(arguments.html)
+    net, data = _subject(arguments, hold_out=False)
+    found = prescribe(
+        net, data.X, data.y, budget=arguments.budget, seeds=arguments.seeds, n_jobs=arguments.jobs,
+        seed=arguments.seed, loss=arguments.loss, optimizer=arguments.optimizer, batch_size=arguments.batch_size,
+        treatments="auto" if arguments.treatments == "auto" else arguments.treatments.split(","),
+        epochs=arguments.epochs, log=arguments.log,
+        validation_data=(data.X_test, data.y_test) if len(data.X_test) else None,
+    )  # fmt: skip
+    if arguments.json:
+        _write(found.to_json())
+    else:
+        _write(report.render(found, _style(sys.stdout, "example")))
+    if arguments.html is not None:
+        from gradcore.prescription.html import page
+
+        with open(arguments.html, "w", encoding="utf-8") as file:
+            file.write(page(found, command=arguments.line))
+    return INTERRUPTED if found.stopped == "interrupted" else FINE
 
 
 # -- info ------------------------------------------------------------------------------------------------------------

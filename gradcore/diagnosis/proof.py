@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from gradcore.diagnosis.changes import Change
 from gradcore.diagnosis.observe import Batch
+from gradcore.diagnosis.recipe import Data, Job, Recipe, train
 from gradcore.errors import check_integer
 from gradcore.scores import score_name
 from gradcore.streams import SPLIT, stream
@@ -21,16 +22,6 @@ if TYPE_CHECKING:
     from gradcore.diagnosis.diagnose import Diagnosis
 
 Array = npt.NDArray[Any]
-
-
-@dataclass(frozen=True)
-class Data:
-    """Rows to train on and rows to test with."""
-
-    X: Array
-    y: Array
-    X_test: Array
-    y_test: Array
 
 
 def held_out(X: Array, y: Array, *, share: float = 0.2, seed: int = 0) -> Data:
@@ -168,37 +159,20 @@ def _train(
     diagnosis: Diagnosis, data: Data, change: Change | None, gradient: float, seeds: int, epochs: int, batch_size: int,
     seed: int,
 ) -> Trial:  # fmt: skip
-    net, optimizer, loss = diagnosis.network, diagnosis.optimizer, diagnosis.loss
-    X, y, X_test, y_test = data.X, data.y, data.X_test, data.y_test
-    layers = net.layers
+    net = diagnosis.network
+    recipe = Recipe(net.layers, net.input_size, net.dtype, diagnosis.loss, diagnosis.optimizer, batch_size)
     if change is not None:
-        layers = change.layers(net.layers, net.input_size) if change.rebuilds else layers
-        optimizer = change.optimizer_for(optimizer)
-        batch_size = change.batch_size or batch_size
-        loss = loss.partition("(")[0] if change.mean_loss else loss
-        if change.standardise:
-            X, X_test = _scaled_alike(X, X_test)
-        if change.standardise_targets:
-            y, y_test = _scaled_alike(y, y_test)
+        recipe = recipe.changed(change)
+    jobs = [Job(recipe, epochs, net.seed + k, seed + k) for k in range(seeds)]
     scores, losses, seconds = [], [], 0.0
-    for k in range(seeds):
-        fresh = type(net)(layers, input_size=net.input_size, dtype=net.dtype, seed=net.seed + k)
-        history = fresh.fit(
-            X, y, loss=loss, optimizer=optimizer, epochs=epochs, batch_size=batch_size, seed=seed + k,
-            on_fault="ignore", progress=False,
-        )  # fmt: skip
-        seconds += history.seconds
-        losses.append(fresh.evaluate(X, y)["loss"])
-        result = fresh.evaluate(X_test, y_test)
-        scores.append(result[score_name(fresh.loss)] if fresh.loss is not None else math.nan)
+    for made in train(jobs, data):
+        trained = made.network
+        seconds += made.seconds
+        losses.append(trained.evaluate(made.data.X, made.data.y)["loss"])
+        result = trained.evaluate(made.data.X_test, made.data.y_test)
+        scores.append(result[score_name(trained.loss)] if trained.loss is not None else math.nan)
     name = "as it is" if change is None else change.name
     return Trial(name, change, gradient, tuple(scores), tuple(losses), seconds)
-
-
-def _scaled_alike(train: Array, test: Array) -> tuple[Array, Array]:
-    mean, deviation = train.mean(axis=0), train.std(axis=0)
-    deviation = np.where(deviation > 0, deviation, 1.0)
-    return (train - mean) / deviation, (test - mean) / deviation
 
 
 def _judged(

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -272,7 +272,7 @@ class Trained:
     seconds: float
 
 
-def train(jobs: Sequence[Job], data: Data, *, threads: int | str = "auto") -> list[Trained]:
+def train(jobs: Sequence[Job], data: Data, *, threads: int | Literal["auto"] = "auto") -> list[Trained]:
     """Make many trainings side by side; those of recipes that scale alike share their data."""
     ready: dict[tuple[bool, bool], tuple[Data, Scaling | None, Scaling | None]] = {}
     networks, before = [], []
@@ -284,7 +284,7 @@ def train(jobs: Sequence[Job], data: Data, *, threads: int | str = "auto") -> li
         before.append(job.recipe.prepare_(net, ready[key][0].X, job.order_seed))
         networks.append(net)
     parts = [ready[job.recipe.standardise, job.recipe.standardise_targets] for job in jobs]
-    settings: dict[str, list[Any]] = {}
+    settings: dict[str, Any] = {}
     for job in jobs:
         for name, value in job.recipe.settings.items():
             settings.setdefault(name, []).append(value)

@@ -215,7 +215,8 @@ def what_if(variants: Variants, setting: Setting, evidence: Evidence, faults: Se
     outcomes = [trial(change) for change in alternatives(variants, setting, evidence)]
     found = WhatIf(tuple(outcomes))
     if faults and not found.cures:
-        outcomes += [trial(change) for change in joint(outcomes)]
+        promises = [(outcome.change, outcome.chance) for outcome in outcomes]
+        outcomes += [trial(change) for change in joint(promises)]
     return WhatIf(tuple(outcomes), 1e3 * (time.perf_counter() - start))
 
 
@@ -276,13 +277,13 @@ def alternatives(variants: Variants, setting: Setting, evidence: Evidence) -> li
     return changes
 
 
-def joint(singles: Iterable[Outcome], causes: int = 5) -> list[Change]:
-    """Combine the most promising changes of different causes, two by two and, last, three."""
-    leading: dict[str, Outcome] = {}
-    for outcome in sorted(singles, key=lambda outcome: -outcome.chance):
-        if len(outcome.change.causes) == 1:
-            leading.setdefault(outcome.change.causes[0], outcome)
-    chosen = [outcome.change for outcome in list(leading.values())[:causes]]
+def joint(singles: Iterable[tuple[Change, float]], causes: int = 5) -> list[Change]:
+    """Combine the most promising of some changes, of different causes, two by two and, last, three."""
+    leading: dict[str, Change] = {}
+    for change, _ in sorted(singles, key=lambda single: -single[1]):
+        if len(change.causes) == 1:
+            leading.setdefault(change.causes[0], change)
+    chosen = list(leading.values())[:causes]
     return [
         _together(parts)
         for count in (2, 3)

@@ -376,14 +376,12 @@ class _Course:
 
     def _rounds(self) -> None:
         self.lab.calibrate()
-        for trial in self._candidates():
-            self.trials[trial.change] = trial
+        self.trials = self._candidates()
         self._plan()
         first, later = range(FIRST_SEEDS), range(self.seeds)
         self._round([None, *self.trials], first, 0.5)
         if not self.stopped and self._auto and not any(self._tried(change).trains for change in self.trials):
-            more = [self._candidate("joint", change) for change in self._joint()]
-            self.trials |= {trial.change: trial for trial in more if trial is not None}
+            self.trials |= {change: self._candidate("joint", change) for change in self._joint()}
             self._round(self.trials, first, 0.6)
         kept = self._kept()
         self._round([None, *kept], later, 0.8)
@@ -395,7 +393,7 @@ class _Course:
 
     # -- what is tried
 
-    def _candidates(self) -> list[Trial]:
+    def _candidates(self) -> dict[Change, Trial]:
         """Return the trials to be made, the most promising first; of equals the smallest change."""
         subject = Subject(self.case.recipe, len(self.case.data.X), not self.setting.data.loss.classification)
         self.subject = subject
@@ -410,30 +408,22 @@ class _Course:
                 outcome.change for outcome in self.diagnosis.what_if.cures if len(outcome.change.causes) > 1
             ]
             wanted += [("joint", change) for change in cures[:JOINT]]
-        seen = {self._key(None)}
-        found: list[Trial] = []
+        seen, found = {self.case.recipe}, {}
         for kind, change in wanted:
-            if (key := self._key(change)) in seen:
-                continue
-            seen.add(key)
-            trial = self._candidate(kind, change)
-            if trial is not None:
-                found.append(trial)
-        return sorted(found, key=_promise)
+            if (recipe := self.case.recipe.changed(change)) not in seen:
+                seen.add(recipe)
+                found[change] = self._candidate(kind, change)
+        return dict(sorted(found.items(), key=lambda item: _promise(item[1])))
 
-    def _key(self, change: Change | None) -> Recipe:
-        return self.lab.recipe_of(change)
-
-    def _candidate(self, kind: str, change: Change) -> Trial | None:
-        """Return a trial with what is known before it is made; None where the change makes no network."""
-        recipe = self.lab.recipe_of(change)
+    def _candidate(self, kind: str, change: Change) -> Trial:
+        """Return a trial with what is known before it is made."""
         chance = math.nan if change.pretrained is not None else self.lab.evidence(change).chance
-        return Trial(kind, change, recipe, chance, caution(self.subject, change))
+        return Trial(kind, change, self.lab.recipe_of(change), chance, caution(self.subject, change))
 
     def _joint(self) -> list[Change]:
         """Combine what came nearest to training, of different causes."""
         measured = [
-            _Measured(change, -float(np.mean([result.loss for result in trial.results])))
+            (change, -float(np.mean([result.loss for result in trial.results])))
             for change in self.trials
             if (trial := self._tried(change)).results
         ]
@@ -454,7 +444,7 @@ class _Course:
             self.stopped = "budget"
             for change in list(self.trials)[fitting - 1 :]:
                 self.trials[change] = replace(self.trials[change], note="not tried: the budget is too short")
-        self.bar.total = sum(counts[:fitting])
+        self.bar.total = self.bar.parts = sum(counts[:fitting])
 
     def _round(self, changes: Iterable[Change | None], seeds: range, until: float) -> None:
         """Train, up to a share of the budget."""
@@ -575,14 +565,6 @@ class _Course:
             net = with_scaling(net, made.inputs, made.targets)
         net.classes_ = self.case.classes
         return net
-
-
-@dataclass(frozen=True)
-class _Measured:
-    """An outcome for `joint`, whose promise was measured."""
-
-    change: Change
-    chance: float
 
 
 def _size(trial: Trial) -> tuple[float, ...]:

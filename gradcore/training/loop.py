@@ -90,7 +90,8 @@ def training_data(
     X = as_inputs(X, net.input_size, net.dtype)
     targets = encode(y, loss, net.output_size, net.dtype, classes=net.classes_)
     check_rows(X, targets.values)
-    return Data(X, targets, np.arange(len(X)), validation(net, validation_data, targets))
+    held_out = None if validation_data is None else validation(net, validation_data, targets)
+    return Data(X, targets, np.arange(len(X)), held_out)
 
 
 def new_run(net: Network, settings: StepSettings, data: Data, conduct: Conduct, threads: int | str) -> Run:
@@ -138,10 +139,8 @@ def check_callbacks(callbacks: Any) -> tuple[Callback, ...]:
     return hooks
 
 
-def validation(net: Network, data: Any, trained: Targets) -> tuple[Array, Targets] | None:
+def validation(net: Network, data: Any, trained: Targets) -> tuple[Array, Targets]:
     """Check a pair (X, y) to validate on, whose targets are coded as those that are trained on."""
-    if data is None:
-        return None
     try:
         inputs, labels = data
     except (TypeError, ValueError):

@@ -25,7 +25,7 @@ class ProgressBar:
     """
 
     def __init__(self, show: bool | Literal["auto"], total: int, parts: int, unit: str = "epoch") -> None:
-        self._total, self._parts, self._unit = total, parts, unit
+        self.total, self.parts, self._unit = total, parts, unit
         self._wanted = show is True or (show == "auto" and sys.stderr is not None and sys.stderr.isatty())
         self._optional = show == "auto"
         self._due = time.perf_counter() + (PATIENCE if self._optional else 0.0)
@@ -40,7 +40,13 @@ class ProgressBar:
         if self._bar is None and not self._open():
             return
         text = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
-        self._bar.update(self._task, completed=step, part=f"{self._unit} {part + 1}/{self._parts}", text=text)
+        self._bar.update(
+            self._task,
+            total=self.total,
+            completed=step,
+            part=f"{self._unit} {part + 1}/{self.parts}",
+            text=text,
+        )
         self._bar.refresh()
 
     def close(self) -> None:
@@ -63,6 +69,6 @@ class ProgressBar:
         console = Console(stderr=True)
         columns = (part, BarColumn(), TimeRemainingColumn(), text)
         self._bar = Progress(*columns, console=console, auto_refresh=False, transient=self._optional)
-        self._task = self._bar.add_task("", total=self._total, part="", text="")
+        self._task = self._bar.add_task("", total=self.total, part="", text="")
         self._bar.start()
         return True

@@ -16,7 +16,8 @@ from gradcore.diagnosis import words
 from gradcore.diagnosis.diagnose import diagnose
 from gradcore.diagnosis.drawing.course import heat_map
 from gradcore.diagnosis.html import fragment, page, percent, reproduce
-from gradcore.diagnosis.proof import Data, prove
+from gradcore.diagnosis.proof import prove
+from gradcore.diagnosis.recipe import Data
 from gradcore.health.evidence import Trace
 from gradcore.health.faults import KINDS
 from gradcore.health.loss_curve import SIGNS

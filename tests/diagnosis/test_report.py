@@ -8,7 +8,8 @@ import pytest
 from gradcore import Dense, Network, mlp
 from gradcore.datasets import load_digits
 from gradcore.diagnosis.diagnose import diagnose
-from gradcore.diagnosis.proof import Data, held_out, prove
+from gradcore.diagnosis.proof import held_out, prove
+from gradcore.diagnosis.recipe import Data
 from gradcore.diagnosis.report import Style, render
 
 DIGITS = load_digits()

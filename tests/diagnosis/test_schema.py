@@ -11,7 +11,8 @@ from jsonschema import Draft202012Validator
 from gradcore import Dense, Network, mlp
 from gradcore.datasets import load_digits
 from gradcore.diagnosis.diagnose import SCHEMA, SCHEMA_VERSION, diagnose
-from gradcore.diagnosis.proof import Data, prove
+from gradcore.diagnosis.proof import prove
+from gradcore.diagnosis.recipe import Data
 from gradcore.health.faults import CAUSES, KINDS, SEVERITIES
 
 DIGITS = load_digits()
