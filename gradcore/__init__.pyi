@@ -32,6 +32,7 @@ from gradcore.softmaxes import softmax as softmax
 from gradcore.stepper import Stepper as Stepper
 from gradcore.threads import set_threads as set_threads
 from gradcore.training.history import History as History
+from gradcore.training.pretraining import pretrain_autoencoder as pretrain_autoencoder
 
 __version__: str
 __all__: list[str]

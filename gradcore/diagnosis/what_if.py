@@ -22,14 +22,13 @@ from gradcore.diagnosis.changes import (
     dense_layers,
     has,
     hidden_activations,
-    split_groups,
 )
 from gradcore.diagnosis.examine import Setting, examine
 from gradcore.diagnosis.variants import Variants
 from gradcore.health.evidence import Books, Evidence
 from gradcore.health.faults import Fault
 from gradcore.health.rules import certain
-from gradcore.layers import Activation, BatchNorm, Dropout, Residual
+from gradcore.layers import Activation, BatchNorm, Dropout, Residual, split_groups
 from gradcore.network import Network
 from gradcore.optimizers import SGD, Adam
 

@@ -28,7 +28,7 @@ from gradcore.training.faults import NonFinite
 from gradcore.training.history import History
 from gradcore.training.locate import locate_nonfinite
 from gradcore.training.progress import ProgressBar
-from gradcore.training.settings import StepSettings, check_on_fault, step_settings
+from gradcore.training.settings import StepSettings, check_on_fault, check_progress, step_settings
 from gradcore.training.targets import Targets, encode
 from gradcore.training.watch import check_ledger
 
@@ -71,9 +71,8 @@ def fit(
         settings = step_settings(optimizer, batch_size, clip_norm, clip_value, probe, seed)
         epochs = check_integer("epochs", epochs, minimum=0)
         shuffle, on_fault = check_flag("shuffle", shuffle), check_on_fault(on_fault)
-        if progress not in (True, False, "auto"):
-            raise ValueError(f"progress must be True, False or 'auto', got {progress!r}")
-        hooks = _check_callbacks(callbacks)
+        progress = check_progress(progress)
+        hooks = check_callbacks(callbacks)
         fraction = check_fraction("validation_fraction", validation_fraction)
         if validation_data is not None and fraction:
             raise ValueError("give validation_data or validation_fraction, not both")
@@ -113,7 +112,8 @@ def product_flop(net: Network, rows: int) -> float:
     return float(2.0 * rows * np.mean(dense["columns_in"] * dense["columns_out"])) if len(dense) else 0.0
 
 
-def _check_callbacks(callbacks: Any) -> list[Callback]:
+def check_callbacks(callbacks: Any) -> list[Callback]:
+    """Return one callback, or several, as a list."""
     if isinstance(callbacks, Callback):
         return [callbacks]
     hooks = list(callbacks)
@@ -146,7 +146,7 @@ def _validation(net: Network, data: Any, trained: Targets) -> tuple[Array, Targe
     return X, targets
 
 
-def _users_level() -> int:
+def users_level() -> int:
     """Stack level, as `warnings.warn` counts it, of the line outside of gradcore that the caller was called from."""
     package, frame, level = str(Path(__file__).parents[1]), sys._getframe(1), 1
     while frame.f_back is not None and frame.f_code.co_filename.startswith(package):
@@ -358,7 +358,7 @@ class _Run:
             self.ended, self.history.stopped = True, f"{kind} at step {step}"
         elif self.on_fault == "warn" and kind not in self.warned:
             self.warned.add(kind)
-            warnings.warn(f"{message}; training goes on", GradcoreWarning, stacklevel=_users_level())
+            warnings.warn(f"{message}; training goes on", GradcoreWarning, stacklevel=users_level())
 
     def _probed(self, seen: int) -> None:
         """Show the ledgers of the steps after the first `seen` to the callbacks and to the rules."""
