@@ -40,6 +40,7 @@ _HOME = {
     "losses": "losses",
     "mlp": "network",
     "optimizers": "optimizers",
+    "pretrain_autoencoder": "training.pretraining",
     "set_threads": "threads",
     "softmax": "softmaxes",
     "statistics": "array_statistics",

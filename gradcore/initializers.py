@@ -1,8 +1,8 @@
 """Initial weights: where the factors of a deep product start.
 
-Every function is ``f(shape, ..., *, rng=None, dtype="float32")``.  Weights are (units, inputs), so
-``fan_out = shape[0]`` and ``fan_in = shape[1]``.  `rng` is a NumPy Generator or a seed (which starts a
-counter-based one, Philox).  Numbers are drawn in float64 and rounded: the same seed means the same weights in
+Every function is ``f(shape, ..., *, rng=None, dtype="float32")``, but for `lsuv_`, which starts a whole network.
+Weights are (units, inputs), so ``fan_out = shape[0]`` and ``fan_in = shape[1]``.  `rng` is a NumPy Generator or a
+seed (which starts a counter-based one, Philox).  Numbers are drawn in float64 and rounded: the same seed means the same weights in
 both dtypes.
 """
 
@@ -12,14 +12,17 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from gradcore.activations import ActivationInfo
 from gradcore.errors import check_finite, check_integer, check_non_negative, check_positive, unknown_name
 from gradcore.spec import Spec, parse_spec
+
+if TYPE_CHECKING:
+    from gradcore.network import Network
 
 Rng = np.random.Generator | int | None
 Shape = int | tuple[int, ...]
@@ -307,6 +310,93 @@ def orthogonal(shape: Shape, gain: float = 1.0, *, rng: Rng = None, dtype: DType
     q, r = np.linalg.qr(tall)
     q *= np.copysign(1.0, np.diagonal(r))
     return np.ascontiguousarray(gain * (q if fan_out >= fan_in else q.T), chosen)
+
+
+def lsuv_(
+    net: Network,
+    X: ArrayLike,
+    *,
+    tolerance: float = 0.1,
+    max_iterations: int = 10,
+    orthogonal: bool = True,
+    rows: int = 1024,
+    seed: int | None = None,
+) -> dict[str, float]:
+    """Start a network at unit variance, layer by layer, as its own data see it (LSUV).
+
+    Every dense layer, residual branches included, gets orthonormal weights and zero biases. Then, from the first to
+    the last, its weights are divided by the standard deviation of its pre-activations over all rows and units, until
+    that is 1. Source: Mishkin & Matas, "All you need is a good init" (2016).
+
+    Parameters
+    ----------
+    net : Network
+        Changed in place; norm keeps its parameters. Any activation, either dtype.
+    X : array_like, shape (rows, input_size)
+        The data to be trained on, or a large batch of them.
+    tolerance : float
+        How far from 1 a standard deviation may end.
+    max_iterations : int
+        Most rescalings of one layer; without biases one is enough but for rounding.
+    orthogonal : bool
+        False: keep the directions of the present weights. Biases become zero all the same.
+    rows : int
+        Most rows to measure on, spread evenly over X.
+    seed : int, optional
+        Of the orthonormal weights; None: that of the network.
+
+    Returns
+    -------
+    dict of str to float
+        By the name of the weight: the factor it was multiplied with in the end.
+
+    Raises
+    ------
+    ValueError
+        A layer puts out zero, or something not finite, on every row, so that no factor helps; it is named and nothing
+        has changed then. Data or settings that cannot be.
+
+    Warns
+    -----
+    GradcoreWarning
+        Layers that are not within the tolerance after `max_iterations`.
+
+    See Also
+    --------
+    gradcore.pretrain_autoencoder : Where unit variance is not enough.
+
+    Notes
+    -----
+    The variance counts what the rows have in common, too. Sigmoid layers hand on numbers around 0.5 that hardly
+    differ between rows: the variance is then that of the 0.5 times the weights, it becomes 1, and the signal dies all
+    the same. Batch norm or `gradcore.pretrain_autoencoder`, which take the mean away, help there; with batch norm
+    behind it the factor of a layer changes nothing but the size of a step relative to the weights.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gradcore import mlp
+    >>> X = 100 * np.random.default_rng(0).normal(size=(256, 20))
+    >>> net = mlp([20, 30, 30, 2], seed=0)
+    >>> factors = lsuv_(net, X)
+    >>> sorted(factors)
+    ['0.weight', '2.weight', '4.weight']
+    >>> z = X @ net.get_parameters()["0.weight"].T
+    >>> bool(abs(z.std() - 1) < 0.1)
+    True
+    """
+    # needs executors and checked data, which lie above this module
+    from gradcore.unit_variance import start_at_unit_variance
+
+    return start_at_unit_variance(
+        net,
+        X,
+        tolerance=tolerance,
+        max_iterations=max_iterations,
+        orthogonal=orthogonal,
+        rows=rows,
+        seed=seed,
+    )
 
 
 _FUNCTIONS: tuple[Callable[..., Weights], ...] = (

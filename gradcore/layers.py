@@ -179,3 +179,24 @@ def as_layers(layers: Iterable[Layer | str]) -> tuple[Layer, ...]:
             raise TypeError(f"layer {i} must be a layer or the name of an activation, got {layer!r}")
         result.append(layer)
     return tuple(result)
+
+
+def split_groups(layers: tuple[Layer, ...]) -> list[tuple[Layer, ...]]:
+    """Cut a list of layers before every dense layer and residual block; what precedes the first goes with it.
+
+    The last group is the output with whatever follows it.
+
+    Examples
+    --------
+    >>> [len(group) for group in split_groups(as_layers([Dense(8), "relu", Dense(8), "relu", Dense(2)]))]
+    [2, 2, 1]
+    """
+    groups: list[list[Layer]] = [[]]
+    begun = False
+    for layer in layers:
+        if isinstance(layer, Dense | Residual):
+            if begun:
+                groups.append([])
+            begun = True
+        groups[-1].append(layer)
+    return [tuple(group) for group in groups]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from gradcore import kernels
 from gradcore.compiler import compile_layers
-from gradcore.errors import check_fraction, check_integer, check_number
+from gradcore.errors import check_fraction, check_integer, check_number, check_positive
 from gradcore.gradients import check_gradients
 from gradcore.layers import Activation, BatchNorm, Dense, Dropout, Layer, Residual, as_layers
 from gradcore.losses import Loss, resolve as resolve_loss
@@ -874,6 +875,7 @@ def mlp(
     init: str | Callable[..., Any] = "auto",
     norm: Literal["batch"] | None = None,
     residual: bool = False,
+    residual_scale: float | Literal["auto"] = 1.0,
     dropout: float = 0.0,
     dtype: DTypeLike = "float32",
     seed: int | None = None,
@@ -892,7 +894,14 @@ def mlp(
         Batch norm between every hidden dense layer and its activation.
     residual : bool
         Put every hidden layer whose input is as wide as its output into a residual block of its own (dense, norm,
-        activation, dropout: ``x + f(x)``); the others stay as they are.
+        activation, dropout: ``x + s f(x)``); the others stay as they are.
+    residual_scale : float or "auto"
+        The s of all blocks, greater than 0. ``"auto"``: 1/√n for n blocks. With s = 1 the mean square doubles at every
+        block. De & Smith (2020) show that batch norm makes branches 1/√depth of the skip at birth, and that a factor of
+        at most 1/√n lets networks without it be as deep: the mean square then grows at most e times, if branch and skip
+        are uncorrelated. Where branches end in ReLU they are not, means add up, and the scale grows like exp(c √n).
+        Hanin & Rolnick (2018) show that lengths stay bounded, whatever the blocks hold, where the *sum* of the factors
+        does: ``1 / n`` for very deep ones. Measured: docs/initialising.md.
     dropout : float
         Rate of the dropout after every hidden activation.
     dtype, seed
@@ -912,6 +921,8 @@ def mlp(
     if norm not in (None, "batch"):
         raise ValueError(f"norm must be 'batch' or None, got {norm!r}")
     rate = check_fraction("dropout", dropout)
+    blocks = sum(inputs == units for inputs, units in pairwise(widths[:-1])) if residual else 0
+    scale = _residual_scale(residual_scale, blocks)
     layers: list[Layer] = []
     for inputs, units in pairwise(widths[:-1]):
         block: list[Layer] = [Dense(units, init=init)]
@@ -920,6 +931,14 @@ def mlp(
         block.append(Activation(activation))
         if rate:
             block.append(Dropout(rate))
-        layers += [Residual(block)] if residual and inputs == units else block
+        layers += [Residual(block, scale=scale)] if residual and inputs == units else block
     layers.append(Dense(widths[-1], init=init))
     return Network(layers, input_size=widths[0], dtype=dtype, seed=seed)
+
+
+def _residual_scale(scale: float | Literal["auto"], blocks: int) -> float:
+    if isinstance(scale, str):
+        if scale != "auto":
+            raise ValueError(f"residual_scale must be a number or 'auto', got {scale!r}")
+        return 1 / math.sqrt(max(blocks, 1))
+    return check_positive("residual_scale", scale)

@@ -9,7 +9,7 @@ import numpy as np
 from gradcore.errors import check_integer
 
 # What a stream is for; its number (which parameter, which epoch) goes beside it.
-INITIAL_WEIGHTS, ORDER, SPLIT, DIRECTIONS, COUNTERPART = range(5)
+INITIAL_WEIGHTS, ORDER, SPLIT, DIRECTIONS, COUNTERPART, PRETRAINING, UNIT_VARIANCE = range(7)
 
 
 def check_seed(seed: int | None) -> int:

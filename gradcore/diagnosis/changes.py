@@ -9,7 +9,7 @@ from typing import Any
 
 from gradcore import activations, initializers
 from gradcore.diagnosis.observe import Batch
-from gradcore.layers import Activation, BatchNorm, Dense, Dropout, Layer, Residual
+from gradcore.layers import Activation, BatchNorm, Dense, Dropout, Layer, Residual, split_groups
 from gradcore.optimizers import Optimizer
 
 _SHORT = {
@@ -257,28 +257,6 @@ def _activation(name: str) -> Activation:
     return Activation(name)
 
 
-def split_groups(layers: tuple[Layer, ...]) -> list[tuple[Layer, ...]]:
-    """Cut a list of layers before every dense layer and residual block; what precedes the first goes with it.
-
-    The last group is the output with whatever follows it.
-
-    Examples
-    --------
-    >>> from gradcore.layers import as_layers
-    >>> [len(group) for group in split_groups(as_layers([Dense(8), "relu", Dense(8), "relu", Dense(2)]))]
-    [2, 2, 1]
-    """
-    groups: list[list[Layer]] = [[]]
-    begun = False
-    for layer in layers:
-        if isinstance(layer, Dense | Residual):
-            if begun:
-                groups.append([])
-            begun = True
-        groups[-1].append(layer)
-    return [tuple(group) for group in groups]
-
-
 def hidden_activations(layers: tuple[Layer, ...]) -> tuple[str, ...]:
     """Name the activations of the hidden layers in order, those inside residual blocks included."""
     found: list[str] = []
@@ -349,6 +327,11 @@ def describe(layers: tuple[Layer, ...]) -> str | None:
         arguments.append('norm="batch"')
     if has(layers, Residual):
         arguments.append("residual=True")
+        scale, *others = {layer.scale for group in groups for layer in group if isinstance(layer, Residual)}
+        if others:
+            return None
+        if scale != 1:
+            arguments.append(f"residual_scale={scale:.3g}")
     if len(rates) == 1:
         arguments.append(f"dropout={rates.pop():g}")
     return f"mlp(sizes, {', '.join(arguments)})"

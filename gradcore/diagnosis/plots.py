@@ -8,6 +8,7 @@ import numpy as np
 
 from gradcore.diagnosis.curves import bands, curves
 from gradcore.diagnosis.words import headline, healthy_headline, seeds
+from gradcore.figures import new_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,7 +24,7 @@ def plot_curves(diagnosis: Diagnosis, ax: Axes | None = None) -> Axes:
 
     What is zero lies on the lower edge; what is no number, and a signal that is only rounding, is left away.
     """
-    axes = _new_axes() if ax is None else ax
+    axes = new_axes() if ax is None else ax
     from matplotlib.ticker import MaxNLocator
 
     found = curves(diagnosis)
@@ -62,12 +63,3 @@ def _title(diagnosis: Diagnosis) -> str:
         return f"Healthy: {healthy_headline(diagnosis)}"
     first = diagnosis.faults[0]
     return f"{first.title.capitalize()}: {headline(first)} ({seeds(first.seeds)})"
-
-
-def _new_axes() -> Axes:
-    try:
-        from matplotlib import pyplot
-    except ImportError as error:
-        raise ImportError("plot needs matplotlib: pip install 'gradcore[plot]'") from error
-    _, axes = pyplot.subplots(figsize=(8, 4.5), layout="constrained")
-    return axes

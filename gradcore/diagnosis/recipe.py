@@ -12,10 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from gradcore.diagnosis.changes import Change, dense_layers
+from gradcore.initializers import lsuv_
 from gradcore.layers import Dense, Layer
 from gradcore.network import Network
 from gradcore.optimizers import Optimizer
 from gradcore.training.many import fit_many
+from gradcore.training.pretraining import pretrain_autoencoder
 
 Array = npt.NDArray[Any]
 
@@ -89,12 +91,8 @@ class Recipe:
         """Do what comes before training, on the inputs that it is trained with; return the seconds that it took."""
         seconds = 0.0
         if self.lsuv:
-            from gradcore.initializers import lsuv_
-
             lsuv_(net, X[:LSUV_ROWS])
         if self.pretrained is not None:
-            from gradcore.training.pretraining import pretrain_autoencoder
-
             history = pretrain_autoencoder(
                 net, X, epochs=PRETRAINING_EPOCHS, noise=self.pretrained, seed=seed, progress=False
             )

@@ -23,14 +23,13 @@ from gradcore.diagnosis.changes import (
     has,
     hidden_activations,
     matching_init,
-    split_groups,
 )
 from gradcore.diagnosis.examine import Setting, examine
 from gradcore.diagnosis.variants import Variants
 from gradcore.health.evidence import Books, Evidence
 from gradcore.health.faults import Fault
 from gradcore.health.rules import certain
-from gradcore.layers import Activation, BatchNorm, Dropout, Residual
+from gradcore.layers import Activation, BatchNorm, Dropout, Residual, split_groups
 from gradcore.network import Network
 from gradcore.optimizers import SGD, Adam
 

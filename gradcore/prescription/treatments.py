@@ -19,13 +19,12 @@ from gradcore.diagnosis.changes import (
     has,
     hidden_activations,
     matching_init,
-    split_groups,
 )
 from gradcore.diagnosis.recipe import Recipe
 from gradcore.diagnosis.what_if import USUAL_RATE, WIDE
 from gradcore.errors import unknown_name
 from gradcore.health.theory.finite_width import dead_below, dead_layer_chance, gain_variance
-from gradcore.layers import Activation, BatchNorm, Dropout, Residual
+from gradcore.layers import Activation, BatchNorm, Dropout, Residual, split_groups
 from gradcore.optimizers import SGD, Adam
 
 # A chance of a dead layer, and a standard deviation of the end-to-end gain in decades, that are worth a warning.

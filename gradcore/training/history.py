@@ -96,4 +96,4 @@ class History:
             parts.append(f"loss {sign}")
         if self.stopped:
             parts.append(f"stopped: {self.stopped}")
-        return f"History({'; '.join(parts)}; seed {self.seed})"
+        return f"{type(self).__name__}({'; '.join(parts)}; seed {self.seed})"

@@ -17,7 +17,7 @@ from gradcore.training.callbacks import Callback
 from gradcore.training.data import Array, as_inputs, check_rows
 from gradcore.training.history import History
 from gradcore.training.run import STRETCH, Conduct, Data, Run
-from gradcore.training.settings import StepSettings, check_on_fault, step_settings
+from gradcore.training.settings import StepSettings, check_on_fault, check_progress, step_settings
 from gradcore.training.targets import Targets, encode
 
 if TYPE_CHECKING:
@@ -101,12 +101,6 @@ def new_run(net: Network, settings: StepSettings, data: Data, conduct: Conduct, 
     check_batch_norm(net, batches.size)
     workers = threads if threads == 1 else resolve_threads(threads, product_flop(net, batches.size))
     return Run(net, settings, batches, data, replace(conduct, threads=workers))
-
-
-def check_progress(progress: Any) -> None:
-    """Raise unless `progress` is one of its values."""
-    if progress not in (True, False, "auto"):
-        raise ValueError(f"progress must be True, False or 'auto', got {progress!r}")
 
 
 def has_batch_norm(net: Network) -> bool:

@@ -18,10 +18,10 @@ from gradcore import kernels
 from gradcore.errors import check_flag, check_integer
 from gradcore.threads import SHARE_FLOP, cores, resolve_threads
 from gradcore.training.history import History
-from gradcore.training.loop import check_batch_norm, check_progress, new_run, training_data
+from gradcore.training.loop import check_batch_norm, new_run, training_data
 from gradcore.training.progress import ProgressBar
 from gradcore.training.run import Conduct, Data, Run
-from gradcore.training.settings import check_on_fault, step_settings
+from gradcore.training.settings import check_on_fault, check_progress, step_settings
 
 if TYPE_CHECKING:
     from gradcore.network import Network

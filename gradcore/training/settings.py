@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from gradcore.errors import check_integer, check_positive, unknown_name
 from gradcore.health.probe import Probe
@@ -48,6 +48,13 @@ def step_settings(
         raise TypeError(f"probe must be a Probe or None, got {probe!r}")
     rows = check_integer("batch_size", batch_size)
     return StepSettings(chosen, chosen.hyper() | bounds, rows, probe, check_seed(seed), schedule)
+
+
+def check_progress(progress: Any) -> bool | Literal["auto"]:
+    """Return `progress`, which must be True, False or "auto"."""
+    if progress is True or progress is False or progress == "auto":
+        return progress  # type: ignore[no-any-return]
+    raise ValueError(f"progress must be True, False or 'auto', got {progress!r}")
 
 
 def check_on_fault(on_fault: str | Callable[[Any], Any]) -> str | Callable[[Any], Any]:

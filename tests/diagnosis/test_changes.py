@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from gradcore import Activation, BatchNorm, Dense, Dropout, Network, Residual, mlp
-from gradcore.diagnosis.changes import Change, describe, split_groups
+from gradcore.diagnosis.changes import Change, describe
 from gradcore.diagnosis.diagnose import diagnose
 from gradcore.diagnosis.variants import Variants
-from gradcore.layers import as_layers
+from gradcore.layers import as_layers, split_groups
 
 LAYERS = as_layers(
     [Dense(8, init="normal(0.1)"), "sigmoid", Dense(8, init="normal(0.1)"), "sigmoid", Dense(3)]
@@ -73,6 +73,10 @@ def test_describe_writes_the_call():
         'mlp(sizes, activation="elu", init="normal(0.1)", norm="batch", residual=True, dropout=0.1)'
     )
     assert describe(as_layers([Dense(3), "relu", Dense(4), "tanh", Dense(2)])) is None
+    net = mlp([8, 8, 8, 3], residual=True, residual_scale="auto")
+    assert describe(net.layers) == 'mlp(sizes, activation="relu", residual=True, residual_scale=0.707)'
+    mixed = [Residual([Dense(8), "relu"], scale=scale) for scale in (1.0, 0.5)]
+    assert describe(as_layers([*mixed, Dense(3)])) is None
 
 
 CHANGES = [
