@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 HELPED, NO_HELP, HARMED = "helped", "did not help", "harmed"
 
-# How often at most something is said to help or harm in a whole prescription where nothing does.
-LEVEL = 0.05
+# How often at most something is said to help or harm in a whole prescription where nothing does: below the usual 5 %,
+# because scores that are counts, or train in some seeds only, are not quite normal.
+LEVEL = 0.03
 
 # Fewer pairs prove nothing: chance alone makes all of four differences alike too often.
 PAIRS = 5

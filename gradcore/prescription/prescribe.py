@@ -257,7 +257,7 @@ def prescribe(
     Notes
     -----
     "Helped" and "harmed" are said where the mean of the paired differences from the control is not zero by Student's t,
-    corrected by Holm for the number of treatments, at a level of 5 % for the whole prescription: half of it for the
+    corrected by Holm for the number of treatments, at a level of 3 % for the whole prescription: half of it for the
     first choice among all, half for the fresh seeds.
 
     Examples

@@ -1,0 +1,303 @@
+"""Prescriptions as a user meets them: a sick network, a healthy one, one that nothing can help."""
+
+import json
+
+import numpy as np
+import pytest
+
+import gradcore
+from gradcore.diagnosis.changes import Change
+from gradcore.layers import Activation, Dense
+from gradcore.network import Network, mlp
+from gradcore.prescription import prescribe as module, trials
+from gradcore.prescription.comparison import HARMED, HELPED, NO_HELP
+from gradcore.prescription.prescribe import prescribe
+
+DIGITS = gradcore.datasets.load_digits()
+X, Y = DIGITS.X_train, DIGITS.y_train
+SICK = {"activation": "sigmoid", "init": "normal(0.01)"}
+
+
+def sick(seed: int = 0) -> Network:
+    return mlp([64, *[24] * 6, 10], **SICK, seed=seed)
+
+
+@pytest.fixture(scope="module")
+def cured():
+    net = sick()
+    before = net.parameters.copy()
+    found = prescribe(
+        net, X, Y, treatments=["activation", "learning_rate", "dropout"], epochs=6, seeds=5, progress=False
+    )
+    assert (net.parameters == before).all()
+    assert net.history is None
+    return found
+
+
+def test_the_cure_is_found_and_proved_on_fresh_seeds(cured):
+    assert not cured.healthy
+    assert cured.control.trained == 0
+    best = cured.best
+    assert best.kind == "activation"
+    assert best.verdict == HELPED
+    assert best.fresh
+    assert len(best.scores) >= 8
+    assert min(best.seeds) > max(seed for seed in cured.control.seeds if seed < 1000)
+    assert best.trained == len(best.scores)
+    low, high = best.comparison.interval
+    assert 0.3 < low < best.comparison.difference < high < 1
+    assert best.mean == pytest.approx(np.mean(best.scores))
+
+
+def test_what_does_not_help_is_said_not_to(cured):
+    assert {trial.verdict for trial in cured.trials if trial.kind in ("learning_rate", "dropout")} == {
+        NO_HELP
+    }
+
+
+def test_losers_have_fewer_seeds_and_say_so(cured):
+    left = [trial for trial in cured.trials if trial.note]
+    assert left
+    assert all(len(trial.scores) == 2 and "left after 2 seeds" in trial.note for trial in left)
+
+
+def test_pairs_start_alike_and_see_the_same_rows(cured):
+    control = dict(zip(cured.control.seeds, cured.control.scores, strict=True))
+    best = cured.best
+    differences = [score - control[seed] for seed, score in zip(best.seeds, best.scores, strict=True)]
+    assert np.mean(differences) == pytest.approx(best.comparison.difference)
+    net = mlp([64, *[24] * 6, 10], **SICK, seed=3)
+    train, test = module.split(len(X), 0.2, 0)
+    net.fit(X[train], Y[train], epochs=6, seed=3, progress=False)
+    assert net.evaluate(X[test], Y[test])["accuracy"] == pytest.approx(control[3])
+
+
+def test_the_trained_network_is_handed_over(cured):
+    accuracy = cured.network.evaluate(DIGITS.X_test, DIGITS.y_test)["accuracy"]
+    assert accuracy > cured.best.mean - 0.1
+    assert set(cured.network.predict(X[:50])) <= set(range(10))
+
+
+def test_profiles_show_the_signal_before_and_after(cured):
+    control, best = cured.control, cured.best
+    assert control.before.end_to_end < -5 < best.before.end_to_end
+    assert control.before.signal[-2] < best.before.signal[-2]
+    assert len(best.after.gradient) == 7
+
+
+def test_the_report_says_it_in_80_columns(cured):
+    text = str(cured)
+    assert text.startswith(f"✓ {cured.best.name} helps: accuracy 0.")
+    assert "fresh seeds" in text
+    assert '+ mlp(sizes, activation="' in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_trials_are_found_by_name_and_kind(cured):
+    assert cured["control"] is cured.trials[0]
+    assert cured[cured.best.name] is cured.best
+    with pytest.raises(KeyError, match="there are: as it is"):
+        cured["nosuch"]
+
+
+def test_json_is_strict(cured, tmp_path):
+    path = tmp_path / "prescription.json"
+    text = cured.to_json(path)
+    found = json.loads(text, parse_constant=pytest.fail)
+    assert json.loads(path.read_text()) == found
+    assert found["best"] == cured.best.name
+    assert found["trials"][0]["treatment"] == "control"
+
+
+def test_the_same_call_gives_the_same_results(cured):
+    again = prescribe(
+        sick(),
+        X,
+        Y,
+        treatments=["activation", "learning_rate", "dropout"],
+        epochs=6,
+        n_jobs=1,
+        progress=False,
+    )
+    assert [trial.scores for trial in again.trials] == [trial.scores for trial in cured.trials]
+    assert again.best.name == cured.best.name
+    assert (again.network.parameters == cured.network.parameters).all()
+
+
+def test_a_healthy_network_needs_nothing():
+    net = mlp([64, 32, 10], seed=1)
+    found = prescribe(
+        net, X, Y, treatments=["learning_rate", "dropout", "clipping"], epochs=8, progress=False
+    )
+    assert found.healthy
+    text = str(found)
+    assert "needs nothing" in text or "still better" in text
+    assert all(trial.verdict != HELPED or trial.comparison.difference > 0 for trial in found.trials)
+    assert found.network.evaluate(DIGITS.X_test, DIGITS.y_test)["accuracy"] > 0.9
+
+
+def test_harm_is_said():
+    net = mlp([64, 32, 10], seed=1)
+    found = prescribe(net, X, Y, treatments=[Change(rate=1e-4)], epochs=4, progress=False)
+    assert found.best is None
+    assert found.trials[1].verdict == HARMED
+    assert "harmed: learning rate" in str(found)
+
+
+def test_shuffled_labels_are_suspected_when_nothing_helps():
+    rng = np.random.default_rng(0)
+    found = prescribe(
+        sick(), X, rng.permutation(Y), treatments=["activation", "learning_rate"], epochs=3, progress=False
+    )
+    assert found.best is None
+    assert found.has_signal is False
+    text = str(found)
+    assert text.startswith("✗ nothing that was tried is proved to help")
+    assert "look at the labels" in " ".join(text.split())
+
+
+def test_regression_in_the_users_own_units():
+    rng = np.random.default_rng(0)
+    inputs = rng.normal(size=(300, 3)) * [1, 100, 0.01] + [0, 5000, 0]
+    values = 1e4 + 3e3 * (inputs[:, 0] + (inputs[:, 1] - 5000) / 100)
+    found = prescribe(
+        mlp([3, 16, 1], activation="tanh", seed=0), inputs, values, epochs=40, progress=False,
+        treatments=[Change(standardise=True, standardise_targets=True), "dropout"],
+    )  # fmt: skip
+    assert found.score == "r2"
+    assert found.best.change.standardise
+    assert found.network.evaluate(inputs, values)["r2"] > 0.8
+    assert "y = (y - y.mean()) / y.std()" in found.code
+
+
+def test_labels_of_text_and_two_outputs_ways():
+    labels = np.where(Y % 2, "odd", "even")
+    for net in (mlp([64, 16, 2], seed=0), mlp([64, 16, 1], seed=0)):
+        found = prescribe(net, X, labels, treatments=["learning_rate"], epochs=3, seeds=2, progress=False)
+        assert set(found.network.predict(X[:20])) <= {"odd", "even"}
+        assert found.score == "accuracy"
+
+
+def test_a_wrong_output_is_put_right():
+    rng = np.random.default_rng(0)
+    inputs = rng.normal(size=(200, 2))
+    net = Network([Dense(16), "tanh", Dense(1), Activation("relu")], input_size=2, seed=0)
+    found = prescribe(
+        net, inputs, inputs[:, 0] - 3.0, treatments=["output_and_loss", "clipping"], epochs=30, progress=False
+    )
+    assert found.best.kind == "output_and_loss"
+    assert found.network.layers[-1] == Dense(1)
+
+
+def test_a_short_budget_leaves_the_least_promising_out():
+    found = prescribe(sick(), X, Y, budget="40000 steps", progress=False)
+    assert found.stopped == "budget"
+    missing = [trial for trial in found.trials if trial.verdict == "not tried"]
+    assert missing
+    assert all("budget" in trial.note for trial in missing)
+    tried = [trial.chance for trial in found.trials[1:] if trial.results]
+    assert np.nanmin([trial.chance for trial in missing]) <= np.nanmax(tried)
+    assert found.best is not None
+
+
+def test_when_no_single_change_helps_joint_ones_are_tried(monkeypatch):
+    # the diagnosis is kept from naming them
+    monkeypatch.setattr(module, "JOINT", 0)
+    net = mlp([64, *[16] * 12, 10], activation="sigmoid", init="normal(0.01)", seed=0)
+    found = prescribe(
+        net, X, Y, treatments=["activation_only", "initial_weights"], epochs=8, budget="60s", progress=False
+    )
+    assert any(trial.kind == "joint" for trial in found.trials)
+    assert found.best.kind == "joint"
+
+
+def test_ctrl_c_keeps_what_was_measured(monkeypatch):
+    calls = []
+    real = trials.train
+
+    def interrupted(*arguments, **names):
+        calls.append(1)
+        if len(calls) == 6:
+            raise KeyboardInterrupt
+        return real(*arguments, **names)
+
+    monkeypatch.setattr(trials, "train", interrupted)
+    monkeypatch.setattr(trials, "STRETCH", 0.01)
+    found = prescribe(sick(), X, Y, treatments=["activation", "dropout"], epochs=2, progress=False)
+    assert found.stopped == "interrupted"
+    assert any(trial.results for trial in found.trials[1:])
+    assert "interrupted" in str(found)
+
+
+def test_ctrl_c_before_anything_was_measured_is_ctrl_c(monkeypatch):
+    def interrupted(*arguments, **names):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(trials, "train", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        prescribe(sick(), X, Y, treatments=["activation"], epochs=2, progress=False)
+
+
+def test_a_journal_is_gone_on_from(tmp_path, monkeypatch):
+    path = tmp_path / "trials.jsonl"
+    arguments = {"treatments": ["activation"], "epochs": 2, "progress": False, "log": path}
+    first = prescribe(sick(), X, Y, **arguments)
+    lines = path.read_text().splitlines()
+    assert len(lines) == 1 + sum(len(set(trial.seeds)) for trial in first.trials) + sum(
+        5 for trial in first.trials if trial.fresh
+    )
+    # a kill came after 12 trainings, in the middle of a line
+    path.write_text("\n".join(lines[:13]) + "\n" + lines[13][:20])
+    made = []
+    real = trials.train
+    monkeypatch.setattr(trials, "train", lambda jobs, *a, **n: made.extend(jobs) or real(jobs, *a, **n))
+    second = prescribe(sick(), X, Y, **arguments)
+    assert [trial.scores for trial in second.trials] == [trial.scores for trial in first.trials]
+    assert sorted(json.loads(line)["score"] for line in path.read_text().splitlines()[1:]) == sorted(
+        json.loads(line)["score"] for line in lines[1:]
+    )
+    made.clear()
+    third = prescribe(sick(), X, Y, **arguments)
+    assert third.best.name == first.best.name
+    assert (third.network.parameters == first.network.parameters).all()
+    assert len(made) < 16  # calibration, and the one network that is handed over
+
+
+def test_a_journal_of_other_data_is_refused(tmp_path):
+    path = tmp_path / "trials.jsonl"
+    arguments = {"treatments": ["dropout"], "epochs": 1, "seeds": 2, "progress": False, "log": path}
+    prescribe(sick(), X[:300], Y[:300], **arguments)
+    with pytest.raises(ValueError, match="another prescription: data differ"):
+        prescribe(sick(), X[:299], Y[:299], **arguments)
+    path.write_text("no json\n")
+    with pytest.raises(ValueError, match="no journal"):
+        prescribe(sick(), X[:300], Y[:300], **arguments)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"budget": "soon"}, ValueError, "budget must be"),
+        ({"treatments": ["cure_all"]}, ValueError, "cure_all"),
+        ({"seeds": 1}, ValueError, "seeds"),
+        ({"n_jobs": 0}, ValueError, "n_jobs"),
+        ({"epochs": 0}, ValueError, "epochs"),
+        ({"batch_size": 0}, ValueError, "batch_size"),
+        ({"test_fraction": 0.0}, ValueError, "test_fraction"),
+        ({"clip_norm": -1.0}, ValueError, "clip_norm"),
+        ({"X": X[:, :3]}, ValueError, "columns"),
+        ({"y": Y[:-1]}, ValueError, "rows"),
+        ({"X": np.where(X > 15, np.nan, X)}, ValueError, "nan at row"),
+        ({"optimizer": "sgdd"}, ValueError, "sgdd"),
+        ({"validation_data": (X, Y[:-1])}, ValueError, "validation_data"),
+    ],
+)
+def test_what_cannot_be_is_said_before_anything_is_trained(change, error, message, monkeypatch):
+    monkeypatch.setattr(trials, "train", pytest.fail)
+    arguments = {"X": X, "y": Y} | change
+    with pytest.raises(error, match=message):
+        prescribe(sick(), **arguments, progress=False)
+
+
+def test_it_is_a_public_name():
+    assert gradcore.prescribe is prescribe
