@@ -51,7 +51,8 @@ STARTS: dict[str, tuple[Callable[[Network, int], object], int]] = {
 }
 NETWORKS = [
     *((depth, "sigmoid", "auto") for depth in (4, 7, 10, 20, 40)), (10, "sigmoid", "normal(0.05)"),
-    (10, "tanh", "auto"), (30, "tanh", "auto"), (10, "relu", "auto"), (30, "relu", "auto"), (10, "relu", "normal(0.05)"),
+    (10, "tanh", "auto"), (30, "tanh", "auto"),
+    (10, "relu", "auto"), (30, "relu", "auto"), (10, "relu", "normal(0.05)"),
 ]  # fmt: skip
 
 

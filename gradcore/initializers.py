@@ -2,8 +2,8 @@
 
 Every function is ``f(shape, ..., *, rng=None, dtype="float32")``, but for `lsuv_`, which starts a whole network.
 Weights are (units, inputs), so ``fan_out = shape[0]`` and ``fan_in = shape[1]``.  `rng` is a NumPy Generator or a
-seed (which starts a counter-based one, Philox).  Numbers are drawn in float64 and rounded: the same seed means the same weights in
-both dtypes.
+seed (which starts a counter-based one, Philox).  Numbers are drawn in float64 and rounded: the same seed means the same
+weights in both dtypes.
 """
 
 from __future__ import annotations

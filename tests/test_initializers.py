@@ -3,9 +3,20 @@ import math
 
 import numpy as np
 import pytest
+from reference_network import twin
 
-from gradcore import activations, initializers
-from gradcore.initializers import REGISTRY, auto_for, resolve
+from gradcore import (
+    BatchNorm,
+    Dense,
+    Dropout,
+    GradcoreWarning,
+    Network,
+    Residual,
+    activations,
+    initializers,
+    mlp,
+)
+from gradcore.initializers import REGISTRY, auto_for, lsuv_, resolve
 
 SHAPE = (300, 200)  # fan_out, fan_in
 ARGUMENTS = {"constant": (0.5,), "moment_normal": (0.5,)}
@@ -232,3 +243,116 @@ def test_auto_keeps_unit_preactivations_at_unit_variance(spec):
     a = f(z, parameter) if info.parameter_name else f(z)
     w = auto_for(info, parameter)((200, 200), rng=1, dtype="float64")
     assert (a @ w.T).std() == pytest.approx(1, rel=0.03)
+
+
+LAYERS = [
+    Dense(16, bias_init="constant(3)"), "tanh",
+    Residual([Dense(16), BatchNorm(), "relu", Residual([Dense(16, use_bias=False), "sigmoid"])]),
+    Dropout(0.3), Dense(40), "relu", Dense(3),
+]  # fmt: skip
+
+
+def pre_activations(net, X):
+    """What each dense op puts out in training mode without dropout, by the name of its weight."""
+    ledger = net.ledger(X, np.zeros((len(X), net.output_size)))
+    spread = {}
+    for name, slot in net.plan.parameter_names.items():
+        if slot.kind == "weight":
+            units = net.unit_ledger(X, np.zeros((len(X), net.output_size)), net.plan.names[slot.op])
+            # over rows and units at once: mean square less the square of the mean
+            spread[name] = math.sqrt(np.square(units.scale).mean() - units.mean.mean() ** 2)
+    assert len(spread) == len(ledger.layers())
+    return spread
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 300.0])
+def test_lsuv_gives_every_dense_layer_unit_variance(rng, dtype, scale):
+    X = scale * rng.standard_normal((200, 6))
+    # without dropout, which the ledger would apply
+    net = Network(
+        [layer for layer in LAYERS if not isinstance(layer, Dropout)], input_size=6, dtype=dtype, seed=0
+    )
+    factors = lsuv_(net, X, tolerance=0.01)
+    assert pre_activations(net, X) == pytest.approx(dict.fromkeys(factors, 1.0), abs=0.011)
+    for name, factor in factors.items():
+        w = net.get_parameters()[name].astype(float) / factor
+        gram = w @ w.T if w.shape[0] <= w.shape[1] else w.T @ w
+        np.testing.assert_allclose(gram, np.eye(len(gram)), atol=1e-5)
+    biases = [array for name, array in net.get_parameters().items() if name.endswith("bias")]
+    assert len(biases) == 4
+    assert not np.concatenate(biases).any()
+
+
+def test_lsuv_can_keep_the_directions_of_the_weights(rng):
+    X = rng.standard_normal((200, 6))
+    net = mlp([6, 8, 8, 2], activation="relu", init="normal(0.01)", dtype="float64", seed=0)
+    before = net.get_parameters()
+    factors = lsuv_(net, X, orthogonal=False)
+    for name, factor in factors.items():
+        np.testing.assert_allclose(net.get_parameters()[name], factor * before[name], rtol=1e-12)
+        assert factor > 3
+    assert pre_activations(net, X) == pytest.approx(dict.fromkeys(factors, 1.0), abs=0.1)
+
+
+def test_lsuv_repeats_by_its_seed_which_is_that_of_the_network(rng):
+    X = rng.standard_normal((50, 6))
+    nets = [Network(LAYERS, input_size=6, seed=seed) for seed in (0, 0, 1)]
+    for net in nets:
+        lsuv_(net, X)
+    assert np.array_equal(nets[0].parameters, nets[1].parameters)
+    assert not np.array_equal(nets[0].parameters, nets[2].parameters)
+    lsuv_(nets[2], X, seed=0)
+    assert np.array_equal(nets[0].parameters, nets[2].parameters)
+
+
+def test_lsuv_agrees_with_the_readable_executor(rng):
+    X = rng.standard_normal((50, 6))
+    fast = Network(LAYERS, input_size=6, dtype="float64", seed=0)
+    slow = twin(fast)
+    assert lsuv_(fast, X) == pytest.approx(lsuv_(slow, X), rel=1e-9)
+    assert fast.get_parameters()["4.weight"] == pytest.approx(slow.get_parameters()["4.weight"])
+
+
+def test_lsuv_measures_on_rows_spread_over_all(rng):
+    X = np.repeat([1.0, 100.0], 500)[:, None] * rng.standard_normal((1000, 6))
+    net = mlp([6, 8, 2], seed=0)
+    lsuv_(net, X, rows=100)
+    assert pre_activations(net, X)["0.weight"] == pytest.approx(1, abs=0.2)
+
+
+@pytest.mark.parametrize(
+    ("layers", "settings", "message"),
+    [
+        ([Dense(4, init="zeros"), "relu", Dense(2)], {"orthogonal": False}, "dense 1 puts out zero on every row"),
+        ([Dense(4), "relu", BatchNorm(), Dense(4, init="zeros"), Dense(2)], {"orthogonal": False}, "dense 2 puts"),
+        ([Dense(4), Dense(2)], {"tolerance": 0.0}, "tolerance"),
+        ([Dense(4), Dense(2)], {"max_iterations": 0}, "max_iterations"),
+        ([Dense(4), Dense(2)], {"rows": 0}, "rows"),
+    ],
+)  # fmt: skip
+def test_lsuv_says_where_it_cannot_and_leaves_the_network(rng, layers, settings, message):
+    net = Network(layers, input_size=6, seed=0)
+    before = net.parameters.copy()
+    with pytest.raises(ValueError, match=message):
+        lsuv_(net, rng.standard_normal((20, 6)), **settings)
+    assert np.array_equal(net.parameters, before)
+
+
+def test_lsuv_on_a_dead_layer_and_on_values_that_overflow(rng):
+    X = rng.standard_normal((20, 6))
+    # a sum of negative weights and positive inputs: relu gives zero
+    dead = Network([Dense(1, init="constant(-1)"), "relu", Dense(3), Dense(2)], input_size=6, seed=0)
+    before = dead.parameters.copy()
+    with pytest.raises(ValueError, match=r"dense 2 puts out zero on every row.*leaky_relu"):
+        lsuv_(dead, np.abs(X), orthogonal=False)
+    assert np.array_equal(dead.parameters, before)
+    with pytest.raises(ValueError, match=r"X has nan at row 4, column 1"):
+        lsuv_(dead, np.where(np.arange(120).reshape(20, 6) == 25, np.nan, X))
+    with pytest.raises(ValueError, match="dense 1 puts out values that are not finite"):
+        lsuv_(mlp([6, 3, 2], init="constant(1e10)", seed=0), 1e35 * np.abs(X), orthogonal=False)
+
+
+def test_lsuv_warns_of_a_layer_that_does_not_get_there(rng):
+    net = mlp([6, 8, 2], dtype="float32", seed=0)
+    with pytest.warns(GradcoreWarning, match=r"not come within 1e-12 .* in dense 1"):
+        lsuv_(net, rng.standard_normal((50, 6)), tolerance=1e-12, max_iterations=1)

@@ -351,9 +351,56 @@ def test_mlp_places_norm_dropout_and_residual_blocks():
     )  # fmt: skip
 
 
+def test_the_scale_of_the_residual_blocks():
+    def scales(**arguments):
+        net = mlp([4, 8, 8, 8, 5, 5, 3], residual=True, seed=0, **arguments)
+        return [layer.scale for layer in net.layers if isinstance(layer, Residual)]
+
+    assert scales() == [1.0] * 3
+    assert scales(residual_scale=0.25) == [0.25] * 3
+    assert scales(residual_scale="auto") == pytest.approx([3**-0.5] * 3)
+    assert mlp([4, 8, 3], residual_scale="auto", seed=0).layers == mlp([4, 8, 3], seed=0).layers
+
+
+def growth(net, X):
+    """How many times the scale grows from the first block to the last, and the gradient back again."""
+    ledger = net.ledger(X, np.zeros((len(X), net.output_size)))
+    blocks = [entry for entry in ledger.entries if entry.kind == "residual"]
+    assert len(blocks) == 50
+    return blocks[-1].output.norm / blocks[0].output.norm, blocks[0].d_input.norm / blocks[-1].d_output.norm
+
+
+def test_scaled_branches_keep_fifty_relu_blocks_in_bounds(rng):
+    X = rng.standard_normal((64, 32))
+
+    def of_mlp(scale):
+        sizes = [32] * 52 + [4]
+        net = mlp(sizes, residual=True, residual_scale=scale, dtype="float64", seed=0)
+        # the first layer is as wide as the inputs, so that it is a block as well
+        return growth(net.rebuilt([*net.layers[0].layers, *net.layers[1:]]), X)
+
+    def ending_in_dense(scale):
+        block = Residual([Dense(32), "relu", Dense(32)], scale=scale)
+        layers = [Dense(32), "relu", *[block] * 50, Dense(4)]
+        return growth(Network(layers, input_size=32, dtype="float64", seed=0), X)
+
+    # branches of mean zero: the mean square grows (1 + 1/n)ⁿ < e times
+    assert max(ending_in_dense(50**-0.5)) < 3
+    assert min(ending_in_dense(1.0)) > 1e5
+    # the means of ReLU branches add up: 1/√n tames them, 1/n holds them
+    assert max(of_mlp("auto")) < 100
+    assert max(of_mlp(1 / 50)) < 2
+    assert min(of_mlp(1.0)) > 1e8
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
+        (lambda: mlp([3, 3, 1], residual=True, residual_scale=0.0), "residual_scale must be greater than 0"),
+        (
+            lambda: mlp([3, 3, 1], residual=True, residual_scale="none"),
+            "residual_scale must be a number or 'auto'",
+        ),
         (lambda: mlp([3]), "at least the inputs and the outputs"),
         (lambda: mlp([3, 0, 1]), r"sizes\[1\] must be at least 1"),
         (lambda: mlp(3), "list of integers"),

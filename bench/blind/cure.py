@@ -115,14 +115,20 @@ def main() -> None:
     for truth in chosen:
         if truth["number"] not in known:
             known[truth["number"]] = found = cure(truth, arguments.budget)
-            print(found["number"], "trains" if found["trains"] else "NOT", f"{found['seconds']:.0f} s", found["headline"])
+            print(
+                found["number"],
+                "trains" if found["trains"] else "NOT",
+                f"{found['seconds']:.0f} s",
+                found["headline"],
+            )
             if arguments.lines:
                 with arguments.lines.open("a") as file:
                     file.write(json.dumps(found) + "\n")
     numbers = {truth["number"] for truth in broken}
     found = [known[truth["number"]] for truth in chosen]
     lines = summary(
-        [one for one in found if one["number"] in numbers], [one for one in found if one["number"] not in numbers]
+        [one for one in found if one["number"] in numbers],
+        [one for one in found if one["number"] not in numbers],
     )
     print("\n".join(lines))
     if arguments.report:
