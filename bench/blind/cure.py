@@ -1,4 +1,4 @@
-"""Whether a prescription cures: on networks of the blind family that are broken, and on sound ones, which it must leave.
+"""Whether a prescription cures: networks of the blind family that are broken; and leaves sound ones alone.
 
 ``python -m blind.cure [--count N] [--budget 30s] [--report PATH]`` (from the folder bench) prescribes for N networks of
 the blind split that are broken and for which the truth knows a cure, and for N / 3 that train in every seed.
@@ -21,6 +21,7 @@ import numpy as np
 import gradcore
 
 from .family import Case
+from .score import state
 from .truth import read, trains
 
 TRUTH = Path(__file__).parent / "truth" / "blind.jsonl.gz"
@@ -29,13 +30,7 @@ TRUTH = Path(__file__).parent / "truth" / "blind.jsonl.gz"
 def repairable(truth: dict[str, Any]) -> bool:
     """Tell whether a network does not train as it is, and some change of the truth lets it."""
     cures = [change for change in truth["changes"] if trains(change["losses"], truth["best"])]
-    return not trains(truth["losses"], truth["best"]) and bool(cures)
-
-
-def sound(truth: dict[str, Any]) -> bool:
-    """Tell whether a network trains in every seed."""
-    bar = 1 - 0.2 * (1 - truth["best"])
-    return all(loss <= bar for loss in truth["losses"])
+    return state(truth) == "broken" and bool(cures)
 
 
 def cure(truth: dict[str, Any], budget: str) -> dict[str, Any]:
@@ -72,7 +67,7 @@ def summary(broken: list[dict[str, Any]], healthy: list[dict[str, Any]]) -> list
     times = sorted(found["seconds"] for found in broken)
     beaten = [found for found in broken if found["best"]]
     lines = [
-        f"- repairable networks that end up training: {_share(broken, lambda f: f['trains'])} (bar 98 %)",
+        f"- repairable networks that end up training: {_share(broken, lambda one: one['trains'])} (bar 98 %)",
         f"- seconds of a prescription: median {np.median(times):.0f}, longest {times[-1]:.0f} (bar 60)",
         f"- recommended scores above a random applicable treatment: {_share(beaten, lambda f: f['score'] > f['random'])},"
         f" at least as high: {_share(beaten, lambda f: f['score'] >= f['random'])} (bar 90 %)",
@@ -107,7 +102,7 @@ def main() -> None:
     arguments = parser.parse_args()
     truths = read(TRUTH)
     broken = [truth for truth in truths if repairable(truth)]
-    healthy = [truth for truth in truths if sound(truth)]
+    healthy = [truth for truth in truths if state(truth) == "healthy"]
     chosen = [*_spread(broken, arguments.count), *_spread(healthy, arguments.count // 3)]
     known = {}
     if arguments.lines and arguments.lines.exists():

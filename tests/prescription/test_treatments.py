@@ -114,7 +114,7 @@ def test_kinds_are_found_by_name_and_changes_stand_for_themselves():
     assert resolve("dropout") == [TREATMENTS["dropout"]]
     assert resolve(own) == [own]
     assert resolve("auto") == list(TREATMENTS.values())
-    with pytest.raises(ValueError, match="batch_nrm.*batch_norm"):
+    with pytest.raises(ValueError, match=r"batch_nrm.*batch_norm"):
         resolve(["batch_nrm"])
     with pytest.raises((ValueError, TypeError)):
         resolve([3])
