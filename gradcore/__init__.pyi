@@ -6,10 +6,12 @@ from gradcore import (
     kernels as kernels,
     losses as losses,
     optimizers as optimizers,
+    schedules as schedules,
     torch as torch,
 )
 from gradcore.array_statistics import Statistics as Statistics, statistics as statistics
 from gradcore.clipping import (
+    clip_grad_adaptive_ as clip_grad_adaptive_,
     clip_grad_norm_ as clip_grad_norm_,
     clip_grad_value_ as clip_grad_value_,
     grad_norm as grad_norm,

@@ -27,7 +27,7 @@ from gradcore.arrays import (
     overlaps,
     overlaps_itself,
 )
-from gradcore.errors import GradcoreWarning, check_flag, check_non_negative, check_number
+from gradcore.errors import GradcoreWarning, check_flag, check_non_negative, check_number, check_positive
 
 Gradients = Array | Iterable[Array | None] | Mapping[str, Array | None]
 
@@ -130,6 +130,73 @@ def clip_grad_value_(grads: Gradients, clip_value: float) -> None:
             np.clip(array, -bound, bound, out=array)
 
 
+def clip_grad_adaptive_(
+    grads: Gradients,
+    params: Gradients,
+    clip_factor: float = 0.01,
+    eps: float = 1e-3,
+    error_if_nonfinite: bool = False,
+) -> int:
+    """Scale the gradient of each unit down, in place, where it is large beside the unit's weights.
+
+    A unit is a row of a weight matrix (units, inputs), or of any array along its first axis; a vector, such as a
+    bias, is one unit as a whole. ``g *= bound / ‖g‖`` where ``‖g‖ > bound = clip_factor max(‖w‖, eps)``: a step of
+    rate lr then changes no unit by more than the share lr clip_factor. The norm afterwards is never above the bound, so
+    clipping twice is clipping once.
+
+    Source: Brock, De, Smith & Simonyan, "High-performance large-scale image recognition without normalization" (2021),
+    who leave the output layer out: leave it out of both lists.
+
+    Parameters
+    ----------
+    grads : ndarray, or iterable or mapping of ndarrays
+        As for `clip_grad_norm_`. None is skipped; an array listed twice counts once.
+    params : the same kind of thing
+        The parameters, in the same order or under the same names, each of its gradient's shape; only read.
+    clip_factor : float
+        At least 0; infinity only checks. The paper uses 0.01 for batches of about 4096 rows, more for smaller ones.
+    eps : float
+        Greater than 0: parameters of zero can begin to learn.
+    error_if_nonfinite : bool
+        Raise ValueError when a gradient or a parameter is not finite. Otherwise that is a GradcoreWarning that names
+        the array and the index, nothing is changed, and the result is 0.
+
+    Returns
+    -------
+    int
+        Number of units whose gradient was scaled down.
+
+    Raises
+    ------
+    TypeError
+        A gradient or a parameter is not an array of floats.
+    ValueError
+        A gradient is read-only or overlaps another one in part, gradients and parameters do not match, or an
+        argument is out of range. All gradients are unchanged then.
+
+    Examples
+    --------
+    >>> w = np.array([[3.0, 4.0], [0.6, 0.8]])
+    >>> g = np.array([[0.0, 0.1], [0.0, 0.1]])
+    >>> clip_grad_adaptive_(g, w, clip_factor=0.05)
+    1
+    >>> g.round(12)
+    array([[0.  , 0.1 ],
+           [0.  , 0.05]])
+    """
+    factor = check_non_negative("clip_factor", clip_factor, allow_inf=True)
+    eps = check_positive("eps", eps)
+    check_flag("error_if_nonfinite", error_if_nonfinite)
+    pairs = _pair(grads, params)
+    culprit = _first_nonfinite([g for pair in pairs for g in pair])
+    if culprit is not None:
+        if error_if_nonfinite:
+            raise ValueError(f"{culprit}; no gradient was changed")
+        warnings.warn(f"{culprit}; no gradient was changed", GradcoreWarning, stacklevel=2)
+        return 0
+    return sum(_scale_units(g.array, p.array, factor, eps) for g, p in pairs)
+
+
 def grad_norm(grads: Gradients, norm_type: float | str = 2.0) -> float:
     """Return the joint norm of gradients: what `clip_grad_norm_` compares with its limit.
 
@@ -174,23 +241,11 @@ def _check_norm_type(norm_type: float | str) -> float:
 
 def _collect(grads: Gradients, *, written: bool) -> list[_Gradient]:
     """List the gradients, once each, having checked that every one can be measured (and written)."""
-    if isinstance(grads, np.ndarray):
-        named: list[tuple[str, Any]] = [("the gradient", grads)]
-    elif isinstance(grads, Mapping):
-        named = [(f"gradient {key!r}", g) for key, g in grads.items()]
-    elif isinstance(grads, Iterable):
-        named = [(f"gradient {i}", g) for i, g in enumerate(grads)]
-    else:
-        raise TypeError(f"grads must be an array or an iterable of arrays, got {type(grads).__name__}")
-
     gradients: dict[Any, _Gradient] = {}
-    for name, g in named:
+    for name, g in _named(grads, "gradient", "grads"):
         if g is None:
             continue
-        if not isinstance(g, np.ndarray) or isinstance(g, np.ma.MaskedArray):
-            raise TypeError(f"{name} must be a NumPy array, got {type(g).__name__}")
-        if g.dtype.kind != "f" or g.dtype.itemsize > 8:
-            raise TypeError(f"{name} must hold float16, float32 or float64, not {g.dtype}")
+        _check_floats(name, g)
         if written and not g.flags.writeable:
             raise ValueError(f"{name} is read-only; no gradient was changed")
         if written and overlaps_itself(g):
@@ -202,6 +257,58 @@ def _collect(grads: Gradients, *, written: bool) -> list[_Gradient]:
     if written:
         _check_apart([g for g in gradients.values() if g.array.size])
     return list(gradients.values())
+
+
+def _named(arrays: Any, what: str, argument: str) -> list[tuple[str, Any]]:
+    if isinstance(arrays, np.ndarray):
+        return [(f"the {what}", arrays)]
+    if isinstance(arrays, Mapping):
+        return [(f"{what} {key!r}", array) for key, array in arrays.items()]
+    if isinstance(arrays, Iterable):
+        return [(f"{what} {i}", array) for i, array in enumerate(arrays)]
+    raise TypeError(f"{argument} must be an array or an iterable of arrays, got {type(arrays).__name__}")
+
+
+def _check_floats(name: str, array: Any) -> None:
+    if not isinstance(array, np.ndarray) or isinstance(array, np.ma.MaskedArray):
+        raise TypeError(f"{name} must be a NumPy array, got {type(array).__name__}")
+    if array.dtype.kind != "f" or array.dtype.itemsize > 8:
+        raise TypeError(f"{name} must hold float16, float32 or float64, not {array.dtype}")
+
+
+def _pair(grads: Gradients, params: Gradients) -> list[tuple[_Gradient, _Gradient]]:
+    """Pair each gradient, once, with its parameter, all of them checked."""
+    if isinstance(grads, Mapping) and isinstance(params, Mapping):
+        absent = [key for key, g in grads.items() if g is not None and key not in params]
+        if absent:
+            raise ValueError(
+                f"params has nothing under {absent[0]!r}, which grads has; no gradient was changed"
+            )
+        params = {key: params.get(key) for key in grads}
+    elif isinstance(grads, Mapping) or isinstance(params, Mapping):
+        raise TypeError("grads and params must both be mappings, or neither")
+    elif isinstance(grads, np.ndarray) != isinstance(params, np.ndarray):
+        raise TypeError("grads and params must both be arrays, or both be iterables of arrays")
+    elif not isinstance(grads, np.ndarray) and isinstance(grads, Iterable):
+        grads = list(grads)
+    parameters = _named(params, "parameter", "params")
+    gradients = _collect(grads, written=True)
+    listed = [g for _, g in _named(grads, "gradient", "grads")]
+    if len(listed) != len(parameters):
+        raise ValueError(
+            f"{len(listed)} gradients and {len(parameters)} parameters do not match; no gradient was changed"
+        )
+    owner = {}
+    for g, (name, parameter) in zip(listed, parameters, strict=True):
+        if g is None:
+            continue
+        _check_floats(name, parameter)
+        if parameter.shape != g.shape:
+            raise ValueError(
+                f"{name} has shape {parameter.shape}, its gradient {g.shape}; no gradient was changed"
+            )
+        owner.setdefault(memory_key(g), _Gradient(name, np.asarray(parameter)))
+    return [(g, owner[memory_key(g.array)]) for g in gradients]
 
 
 def _check_apart(gradients: list[_Gradient]) -> None:
@@ -259,3 +366,30 @@ def _scale(gradients: list[_Gradient], limit: float, total: float, exponent: int
             with np.errstate(under="ignore"):
                 unit = np.ldexp(array.astype(np.float64), 1 - power - exponent)
                 np.copyto(array, unit * (limit / (2 * mantissa) * shrink), casting="same_kind")
+
+
+def _units(array: Array) -> tuple[NDArray[np.float64], NDArray[np.int32], NDArray[np.float64]]:
+    """Divide each unit by a power of two to magnitudes up to 1: those rows, the powers, the rows' norms."""
+    rows = array.shape[0] if array.ndim > 1 else 1
+    matrix = array.astype(np.float64).reshape(rows, -1)
+    power = np.frexp(np.abs(matrix).max(axis=1, initial=0.0))[1]
+    unit = np.ldexp(matrix, -power[:, None])
+    return unit, power, np.sqrt(np.sum(unit * unit, axis=1))
+
+
+def _scale_units(gradient: Array, parameter: Array, factor: float, eps: float) -> int:
+    """Clip adaptively; return the number of units that were above their bound."""
+    if gradient.size == 0:
+        return 0
+    with np.errstate(all="ignore"):
+        _, power, size = _units(parameter)
+        bound = np.maximum(np.ldexp(factor * size, power), factor * eps)
+        unit, power, size = _units(gradient)
+        ratio = bound / size  # of a gradient divided by 2**power, which never overflows
+        above = np.ldexp(ratio, -power) < 1
+        # Neither the roundings of a product nor that of the norm may lift the result above the bound.
+        ratio *= 1 - 4 * float(np.finfo(gradient.dtype).eps)
+        clipped = (unit * ratio[:, None]).reshape(gradient.shape)
+        where = above.reshape(-1, *[1] * (gradient.ndim - 1)) if gradient.ndim > 1 else above.all()
+        np.copyto(gradient, clipped, where=where, casting="same_kind")
+    return int(above.sum())

@@ -21,6 +21,7 @@ from gradcore.losses import Loss, resolve as resolve_loss
 from gradcore.optimizers import Optimizer, resolve as resolve_optimizer
 from gradcore.parameters import Parameters, untile
 from gradcore.plan import Plan
+from gradcore.schedules import Schedule
 from gradcore.scores import labels_of, probabilities_of, scores
 from gradcore.stepper import Stepper
 from gradcore.streams import check_seed
@@ -369,7 +370,8 @@ class Network:
         validation_fraction: float = 0.0,
         clip_norm: float | None = None,
         clip_value: float | None = None,
-        schedule: Any = None,
+        schedule: str | Schedule | None = None,
+        clip_adaptive: float | None = None,
         shuffle: bool = True,
         callbacks: Sequence[Callback] = (),
         probe: Probe | None = None,
@@ -399,6 +401,13 @@ class Network:
             Hold out this share of the rows instead, drawn by the seed.
         clip_norm, clip_value : float, optional
             Bound of the gradient's norm, of its elements.
+        clip_adaptive : float, optional
+            Bound of the gradient of each unit's weights in relation to their norm, such as 0.01 (`clip_grad_adaptive_`
+            with eps 1e-3). The output layer (the last dense layer) is left alone, as in the paper. Of the three ways
+            to clip give one; the gradients and norms that are reported are those before clipping.
+        schedule : str or Schedule, optional
+            Of the learning rate over all steps, such as ``"cosine(warmup=0.05)"`` or ``"warmup(0.1)"``
+            (`gradcore.schedules`); None: it stays.
         shuffle : bool
             Visit the rows in another order every epoch; that order comes from (seed, epoch).
         callbacks : sequence of Callback
@@ -457,6 +466,7 @@ class Network:
             clip_norm=clip_norm,
             clip_value=clip_value,
             schedule=schedule,
+            clip_adaptive=clip_adaptive,
             shuffle=shuffle,
             callbacks=callbacks,
             probe=probe,
@@ -474,6 +484,7 @@ class Network:
         optimizer: str | Optimizer = "adam",
         clip_norm: float | None = None,
         clip_value: float | None = None,
+        clip_adaptive: float | None = None,
         probe: Probe | None = None,
         threads: int | Literal["auto"] = "auto",
         seed: int | None = None,
@@ -484,7 +495,7 @@ class Network:
         ----------
         batch_size : int
             The most rows of a step.
-        loss, optimizer, clip_norm, clip_value, probe, threads, seed
+        loss, optimizer, clip_norm, clip_value, clip_adaptive, probe, threads, seed
             As for `fit`.
 
         Examples
@@ -502,6 +513,7 @@ class Network:
             optimizer=optimizer,
             clip_norm=clip_norm,
             clip_value=clip_value,
+            clip_adaptive=clip_adaptive,
             probe=probe,
             threads=threads,
             seed=seed,

@@ -26,10 +26,14 @@ class Optimizer:
         Learning rate (``learning_rate`` is accepted as well).
     weight_decay : float
         Strength of the decay of all parameters.
+    l1 : float
+        Strength of the penalty ``l1 Σ|w|`` on all parameters: ``l1 sign(w)`` joins the gradient, with sign(0) = 0. It
+        is part of the loss, as in Keras and scikit-learn, so AdamW, too, takes it through its moments.
     """
 
     lr: float
     weight_decay: float
+    l1: float
 
     @property
     def learning_rate(self) -> float:
@@ -52,6 +56,7 @@ class Optimizer:
             "optimizer": kernels.OPTIMIZER_CODES[self.name],
             "lr": self.lr,
             "weight_decay": self.weight_decay,
+            "l1": self.l1,
         }
 
 
@@ -59,19 +64,20 @@ class Optimizer:
 class SGD(Optimizer):
     """Stochastic gradient descent with optional (Nesterov) momentum.
 
-    ``g += weight_decay w; v = momentum v + g; w -= lr v`` (Nesterov: ``w -= lr (g + momentum v)``), where the
+    ``g += weight_decay w + l1 sign(w); v = momentum v + g; w -= lr v`` (Nesterov: ``w -= lr (g + momentum v)``), where the
     first v is g itself.  Source: Sutskever, Martens, Dahl & Hinton (2013) in PyTorch's form.
 
     Examples
     --------
     >>> SGD(0.1, momentum=0.9)
-    SGD(lr=0.1, momentum=0.9, nesterov=False, weight_decay=0.0)
+    SGD(lr=0.1, momentum=0.9, nesterov=False, weight_decay=0.0, l1=0.0)
     """
 
     lr: float
     momentum: float
     nesterov: bool
     weight_decay: float
+    l1: float
 
     def __init__(
         self,
@@ -79,6 +85,7 @@ class SGD(Optimizer):
         momentum: float = 0.0,
         nesterov: bool = False,
         weight_decay: float = 0.0,
+        l1: float = 0.0,
         *,
         learning_rate: float | None = None,
     ) -> None:
@@ -87,6 +94,7 @@ class SGD(Optimizer):
             momentum=check_fraction("momentum", momentum),
             nesterov=check_flag("nesterov", nesterov),
             weight_decay=check_non_negative("weight_decay", weight_decay),
+            l1=check_non_negative("l1", l1),
         )
         if self.nesterov and self.momentum == 0:
             raise ValueError("nesterov=True needs a momentum greater than 0")
@@ -106,7 +114,7 @@ class Adam(Optimizer):
     """Adam: steps of about `lr` whatever the size of the gradient, unless `eps` swallows it.
 
     ``m = β₁ m + (1-β₁) g; v = β₂ v + (1-β₂) g²; w -= lr m̂ / (sqrt(v̂) + eps)`` with bias-corrected m̂ and
-    v̂; weight decay is added to the gradient.  Source: Kingma & Ba (2015), algorithm 1; `eps` is outside the
+    v̂; weight decay and l1 are added to the gradient.  Source: Kingma & Ba (2015), algorithm 1; `eps` is outside the
     root.
 
     Examples
@@ -119,6 +127,7 @@ class Adam(Optimizer):
     betas: tuple[float, float]
     eps: float
     weight_decay: float
+    l1: float
 
     def __init__(
         self,
@@ -126,6 +135,7 @@ class Adam(Optimizer):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
+        l1: float = 0.0,
         *,
         learning_rate: float | None = None,
     ) -> None:
@@ -136,6 +146,7 @@ class Adam(Optimizer):
             betas=(check_fraction("betas[0]", betas[0]), check_fraction("betas[1]", betas[1])),
             eps=check_positive("eps", eps),
             weight_decay=check_non_negative("weight_decay", weight_decay),
+            l1=check_non_negative("l1", l1),
         )
 
     def hyper(self) -> dict[str, Any]:
@@ -146,6 +157,8 @@ class Adam(Optimizer):
 @dataclass(frozen=True, init=False)
 class AdamW(Adam):
     """Adam with weight decay apart from the gradient: ``w -= lr weight_decay w`` before the step.
+
+    Only weight decay passes by the moments; `l1` is part of the loss and so of the gradient.
 
     Source: Loshchilov & Hutter, "Decoupled Weight Decay Regularization" (2019).
 
@@ -161,10 +174,11 @@ class AdamW(Adam):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.01,
+        l1: float = 0.0,
         *,
         learning_rate: float | None = None,
     ) -> None:
-        super().__init__(lr, betas, eps, weight_decay, learning_rate=learning_rate)
+        super().__init__(lr, betas, eps, weight_decay, l1, learning_rate=learning_rate)
 
 
 REGISTRY: dict[str, type[Optimizer]] = {"sgd": SGD, "adam": Adam, "adamw": AdamW}
@@ -181,7 +195,7 @@ def resolve(spec: str | Optimizer) -> Optimizer:
     Examples
     --------
     >>> resolve("sgd(0.1, momentum=0.9)")
-    SGD(lr=0.1, momentum=0.9, nesterov=False, weight_decay=0.0)
+    SGD(lr=0.1, momentum=0.9, nesterov=False, weight_decay=0.0, l1=0.0)
     """
     if isinstance(spec, Optimizer):
         return spec

@@ -69,11 +69,12 @@ class Stepper:
         optimizer: str | Optimizer = "adam",
         clip_norm: float | None = None,
         clip_value: float | None = None,
+        clip_adaptive: float | None = None,
         probe: Probe | None = None,
         threads: int | Literal["auto"] = "auto",
         seed: int | None = None,
     ) -> None:
-        settings = step_settings(optimizer, batch_size, clip_norm, clip_value, probe, seed)
+        settings = step_settings(optimizer, batch_size, clip_norm, clip_value, clip_adaptive, probe, seed)
         self._net, self._settings = net, settings
         self._threads = resolve_threads(threads, product_flop(net, settings.batch_size))
         self._lock: threading.Lock = net._training_lock

@@ -28,6 +28,7 @@ HYPER = {
     "weight_decay": 0.0,
     "clip_norm": np.inf,
     "clip_value": np.inf,
+    "clip_adaptive": np.inf,
 }
 
 Array = NDArray[Any]

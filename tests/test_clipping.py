@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from gradcore.clipping import clip_grad_norm_, clip_grad_value_, grad_norm
+from gradcore.clipping import clip_grad_adaptive_, clip_grad_norm_, clip_grad_value_, grad_norm
 from gradcore.errors import GradcoreWarning
 
 every_dtype = pytest.mark.parametrize("dtype", ["f4", "f8"])
@@ -294,3 +294,168 @@ def test_agreement_with_pytorch():
     )
     for t, g in zip(tensors, grads, strict=True):
         np.testing.assert_allclose(g, t.grad.numpy(), rtol=1e-6)  # PyTorch adds 1e-6 to the norm
+
+
+# --- adaptive
+
+
+def adaptive(g, w, factor=0.01, eps=1e-3):
+    """What the paper says, one unit after the other, in float64; and the number of clipped units."""
+    result, count = g.astype("f8"), 0
+    for row, weights in zip(
+        result.reshape(len(g) if g.ndim > 1 else 1, -1),
+        w.astype("f8").reshape(len(g) if g.ndim > 1 else 1, -1),
+        strict=True,
+    ):
+        bound, norm = factor * max(np.linalg.norm(weights), eps), np.linalg.norm(row)
+        if norm > bound:
+            row *= bound / norm
+            count += 1
+    return result, count
+
+
+@every_dtype
+@pytest.mark.parametrize("shape", [(40, 7), (40,), (), (1, 5), (5, 1), (6, 2, 3)])
+def test_each_unit_has_its_own_bound(dtype, shape):
+    rng = np.random.default_rng(1)
+    g = np.asarray(10.0 ** rng.uniform(-6, 2, shape) * rng.choice([-1, 1], shape), dtype)
+    w = np.asarray(rng.normal(size=shape) * 10.0 ** rng.uniform(-6, 2, shape), dtype)
+    before = g.copy()
+    expected, count = adaptive(g, w, 0.3)
+    assert clip_grad_adaptive_(g, w, 0.3) == count
+    np.testing.assert_allclose(g, expected, rtol=8 * np.finfo(dtype).eps)
+    if shape == (40, 7):
+        assert 0 < count < 40
+        kept = np.linalg.norm(before, axis=1) <= 0.3 * np.maximum(np.linalg.norm(w, axis=1), 1e-3)
+        assert g[kept].tobytes() == before[kept].tobytes()
+
+
+@every_dtype
+@given(seed=st.integers(0, 10_000), exponent=st.integers(-4, 12), factor=st.floats(1e-3, 10))
+def test_adaptive_clipping_twice_is_clipping_once(dtype, seed, exponent, factor):
+    grads, params = gradients(dtype, seed), gradients(dtype, seed + 1)
+    for g in grads:
+        g *= 10.0**exponent
+    clip_grad_adaptive_(grads, params, factor)
+    once = [g.tobytes() for g in grads]
+    assert clip_grad_adaptive_(grads, params, factor) == 0
+    assert [g.tobytes() for g in grads] == once
+
+
+def test_parameters_of_zero_can_begin():
+    g = np.array([3.0, 4.0])
+    assert clip_grad_adaptive_(g, np.zeros(2), 0.1, eps=0.5) == 1
+    np.testing.assert_allclose(g, [0.03, 0.04])
+
+
+@pytest.mark.parametrize(
+    ("dtype", "g", "w"),
+    [
+        ("f4", [3e38, 3e38], [1e-30, 1e-30]),
+        ("f8", [1.7e308, 1.7e308], [1.0, 1.0]),
+        ("f8", [1.7e308, 1e300], [1e200, 1e-300]),
+        ("f8", [1e-200, 3e-200], [1e-250, 0.0]),
+        ("f8", [1e300, 1e300], [1.7e308, 1.7e308]),
+    ],
+)
+def test_adaptive_clipping_of_extremes(dtype, g, w):
+    wide_g, wide_w = np.array(g, np.longdouble), np.array(w, np.longdouble)
+    bound = np.longdouble(0.01) * max(np.sqrt((wide_w**2).sum()), np.longdouble(1e-3))
+    norm = np.sqrt((wide_g**2).sum())
+    got = np.array(g, dtype)
+    assert clip_grad_adaptive_(got, np.array(w, dtype)) == int(norm > bound)
+    np.testing.assert_allclose(got, wide_g * min(1, bound / norm), rtol=float(8 * np.finfo(dtype).eps))
+
+
+@every_dtype
+@pytest.mark.parametrize("bad", [NAN, INF, -INF])
+@pytest.mark.parametrize("where", ["gradient", "parameter"])
+def test_adaptive_clipping_changes_nothing_where_something_is_not_finite(dtype, bad, where):
+    grads, params = gradients(dtype), gradients(dtype, 1)
+    (grads if where == "gradient" else params)[4][1, 2, 3] = bad
+    before = [g.tobytes() for g in grads]
+    named = rf"{where} 4 is -?(nan|inf) at index \(1, 2, 3\); no gradient was changed"
+    with pytest.warns(GradcoreWarning, match=named):
+        assert clip_grad_adaptive_(grads, params, 1e-6) == 0
+    with pytest.raises(ValueError, match=named):
+        clip_grad_adaptive_(grads, params, 1e-6, error_if_nonfinite=True)
+    assert [g.tobytes() for g in grads] == before
+
+
+ROWS, COLUMN = np.full((2, 3), 5.0), np.full(2, 5.0)
+
+
+@pytest.mark.parametrize(
+    ("params", "error", "message"),
+    [
+        ([ROWS], ValueError, "2 gradients and 1 parameters do not match"),
+        ([ROWS, COLUMN, COLUMN], ValueError, "2 gradients and 3 parameters do not match"),
+        ([ROWS, COLUMN[:1]], ValueError, r"parameter 1 has shape \(1,\), its gradient \(2,\)"),
+        ([ROWS, [5.0, 5.0]], TypeError, "parameter 1 must be a NumPy array"),
+        ([ROWS, COLUMN.astype(int)], TypeError, "parameter 1 must hold float"),
+        (ROWS, TypeError, "both be arrays"),
+        ({"a": ROWS, "b": COLUMN}, TypeError, "both be mappings"),
+        (5.0, TypeError, "params must be an array"),
+    ],
+)
+def test_gradients_and_parameters_that_do_not_match(params, error, message):
+    grads = [ROWS.copy(), COLUMN.copy()]
+    with pytest.raises(error, match=message):
+        clip_grad_adaptive_(grads, params, 1e-6)
+    assert all((g == 5).all() for g in grads)
+
+
+def test_a_mapping_pairs_by_name():
+    grads = {"b": COLUMN.copy(), "a": ROWS.copy(), "c": None}
+    assert clip_grad_adaptive_(grads, {"a": 1e6 * ROWS, "b": COLUMN, "d": ROWS}, 0.1) == 1
+    np.testing.assert_allclose(grads["b"], 0.5)
+    np.testing.assert_array_equal(grads["a"], 5)
+    with pytest.raises(ValueError, match="params has nothing under 'b'"):
+        clip_grad_adaptive_(grads, {"a": ROWS})
+
+
+def test_generators_none_and_arrays_listed_twice():
+    g = np.array([3.0, 4.0])
+    grads, params = (x for x in [None, g, g]), (x for x in ["not looked at", g.copy(), g.copy()])
+    assert clip_grad_adaptive_(grads, params, 0.1) == 1
+    np.testing.assert_allclose(g, [0.3, 0.4])
+    with pytest.warns(GradcoreWarning, match="no gradient"):
+        assert clip_grad_adaptive_([], []) == 0
+    assert (
+        clip_grad_adaptive_([np.zeros((0, 3)), np.zeros((3, 0))], [np.zeros((0, 3)), np.zeros((3, 0))]) == 0
+    )
+
+
+def test_parameters_are_only_read():
+    w = np.full((2, 3), 5.0)
+    w.flags.writeable = False
+    g = w.copy()
+    assert clip_grad_adaptive_(g, w) == 2
+    with pytest.raises(ValueError, match="the gradient is read-only"):
+        clip_grad_adaptive_(w, w)
+
+
+@pytest.mark.parametrize("bad", [-1, NAN, -INF, 0])
+def test_factors_that_cannot_be(bad):
+    g = np.array([3.0, 4.0])
+    if bad:
+        with pytest.raises(ValueError, match="clip_factor"):
+            clip_grad_adaptive_(g, g.copy(), bad)
+    with pytest.raises(ValueError, match="eps"):
+        clip_grad_adaptive_(g, g.copy(), eps=bad)
+    np.testing.assert_array_equal(g, [3, 4])
+    assert clip_grad_adaptive_(g, g.copy(), INF) == 0
+    assert clip_grad_adaptive_(g, g.copy(), 0) == 1
+    np.testing.assert_array_equal(g, 0)
+
+
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8"])
+@pytest.mark.parametrize("layout", range(6))
+def test_adaptive_clipping_of_every_layout_and_dtype(dtype, layout):
+    g = [*every_layout(dtype)][layout]
+    plain, w = g.astype(dtype), np.asfortranarray(np.random.default_rng(6).normal(size=g.shape))
+    assert clip_grad_adaptive_(g, w, 0.8) == clip_grad_adaptive_(plain, w, 0.8)
+    assert plain.astype("f8").tolist() == g.astype("f8").tolist()
+    np.testing.assert_allclose(
+        g, adaptive([*every_layout(dtype)][0], w, 0.8)[0], rtol=8 * float(np.finfo(dtype).eps)
+    )

@@ -23,9 +23,9 @@ def test_an_optimizer_is_a_frozen_set_of_numbers(optimizer):
 
 
 def test_numbers_are_those_of_pytorch_but_for_the_rate_of_sgd():
-    assert SGD() == SGD(lr=0.01, momentum=0.0, nesterov=False, weight_decay=0.0)
-    assert Adam() == Adam(lr=0.001, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0)
-    assert AdamW() == AdamW(lr=0.001, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01)
+    assert SGD() == SGD(lr=0.01, momentum=0.0, nesterov=False, weight_decay=0.0, l1=0.0)
+    assert Adam() == Adam(lr=0.001, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, l1=0.0)
+    assert AdamW() == AdamW(lr=0.001, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01, l1=0.0)
 
 
 @every_optimizer
@@ -39,7 +39,9 @@ def test_the_rate_has_two_names(optimizer):
 @every_optimizer
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, -1e-3])
 def test_a_hyper_parameter_that_cannot_be_is_named(optimizer, bad):
-    for name in {"lr", "momentum", "weight_decay", "eps"} & set(inspect.signature(optimizer).parameters):
+    for name in {"lr", "momentum", "weight_decay", "l1", "eps"} & set(
+        inspect.signature(optimizer).parameters
+    ):
         with pytest.raises(ValueError, match=name):
             optimizer(**{name: bad})
 
@@ -69,12 +71,12 @@ def test_the_ends_of_the_intervals():
 
 def test_what_the_kernels_are_told():
     code = kernels.OPTIMIZER_CODES
-    assert SGD(0.1, 0.9, True, 0.01).hyper() == {
-        "optimizer": code["sgd"], "lr": 0.1, "momentum": 0.9, "nesterov": 1.0, "weight_decay": 0.01,
+    assert SGD(0.1, 0.9, True, 0.01, 0.02).hyper() == {
+        "optimizer": code["sgd"], "lr": 0.1, "momentum": 0.9, "nesterov": 1.0, "weight_decay": 0.01, "l1": 0.02,
     }  # fmt: skip
     adam = {"lr": 0.001, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8}
-    assert Adam().hyper() == {"optimizer": code["adam"], "weight_decay": 0.0, **adam}
-    assert AdamW().hyper() == {"optimizer": code["adamw"], "weight_decay": 0.01, **adam}
+    assert Adam().hyper() == {"optimizer": code["adam"], "weight_decay": 0.0, "l1": 0.0, **adam}
+    assert AdamW(l1=0.1).hyper() == {"optimizer": code["adamw"], "weight_decay": 0.01, "l1": 0.1, **adam}
     assert set(REGISTRY) == set(code)
 
 

@@ -12,7 +12,7 @@ import pytest
 import workloads
 
 import gradcore
-from gradcore import activations, kernels, losses, optimizers
+from gradcore import activations, kernels, losses, optimizers, schedules
 from gradcore.kernels import reference
 
 TESTS = Path(__file__).resolve().parent
@@ -74,6 +74,14 @@ def test_every_optimizer_is_registered_and_the_twin_knows_it(name, monkeypatch):
     assert abs(compiled - one_step(name)).max() < 1e-12
 
 
+def test_every_schedule_is_registered_and_says_how_it_looks():
+    made = {value for value in vars(schedules).values() if isinstance(value, type)
+            and issubclass(value, schedules.Schedule) and value is not schedules.Schedule}  # fmt: skip
+    assert made == set(schedules.REGISTRY.values()), "add it in gradcore/schedules.py, REGISTRY"
+    for schedule in made:
+        assert ">>>" in (schedule.__doc__ or ""), f"{schedule.__name__} has no example"
+
+
 def test_every_kind_of_op_is_made_by_a_layer_and_known_to_the_twin():
     layers = [
         gradcore.Dense(4),
@@ -96,7 +104,10 @@ def test_every_kernel_of_the_door_has_a_twin_and_a_test(name):
     assert name in TESTED, f"no test names the kernel {name}"
 
 
-@pytest.mark.parametrize("name", sorted(ELEMENTWISE | set(kernels.OPTIMIZER_CODES) | set(losses.REGISTRY)))
+@pytest.mark.parametrize(
+    "name",
+    sorted(ELEMENTWISE | set(kernels.OPTIMIZER_CODES) | set(losses.REGISTRY) | set(schedules.REGISTRY)),
+)
 def test_every_part_has_a_test(name):
     # A test that goes through a registry takes all of it along.
     whole = {"REGISTRY", "ACTIVATIONS", "ACTIVATION_CODES", "LOSS_CODES", "OPTIMIZER_CODES"}

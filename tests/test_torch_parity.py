@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from gradcore import BatchNorm, Dense, Network
+from gradcore.optimizers import resolve
 
 torch = pytest.importorskip("torch")
 
@@ -26,6 +27,11 @@ OPTIMIZERS = {
     "adam(0.01, betas=(0.8, 0.99), eps=1e-6, weight_decay=0.1)": lambda p: torch.optim.Adam(
         p, 0.01, betas=(0.8, 0.99), eps=1e-6, weight_decay=0.1
     ),
+    "sgd(0.1, momentum=0.5, weight_decay=0.01, l1=0.003)": lambda p: torch.optim.SGD(
+        p, 0.1, momentum=0.5, weight_decay=0.01
+    ),
+    "adam(0.01, l1=0.003)": lambda p: torch.optim.Adam(p, 0.01),
+    "adamw(0.01, weight_decay=0.1, l1=0.003)": lambda p: torch.optim.AdamW(p, 0.01, weight_decay=0.1),
     "adamw(0.01, weight_decay=0.1)": lambda p: torch.optim.AdamW(p, 0.01, weight_decay=0.1),
 }
 LOSSES = {
@@ -75,8 +81,8 @@ def batches(loss, outputs=4):
     return X, y
 
 
-def train(model, X, y, optimizer, loss, clip=None):
-    """Fifty steps of PyTorch; its own clipping divides by the norm + 1e-6, ours by the norm."""
+def train(model, X, y, optimizer, loss, clip=None, l1=0.0):
+    """Fifty steps of PyTorch; its own clipping divides by the norm + 1e-6, ours by the norm, and l1 it has none."""
     for at in range(0, len(X), ROWS):
         optimizer.zero_grad()
         value = LOSSES[loss](model(torch.from_numpy(X[at : at + ROWS])), torch.from_numpy(y[at : at + ROWS]))
@@ -88,7 +94,21 @@ def train(model, X, y, optimizer, loss, clip=None):
                 gradient *= min(1.0, clip["clip_norm"] / norm)
         if clip and "clip_value" in clip:
             torch.nn.utils.clip_grad_value_(model.parameters(), clip["clip_value"])
+        if clip and "clip_adaptive" in clip:
+            clip_adaptive(model, clip["clip_adaptive"])
+        for p in model.parameters():
+            p.grad += l1 * p.detach().sign()
         optimizer.step()
+
+
+def clip_adaptive(model, factor):
+    """Brock et al. (2021), in the few lines that many PyTorch projects have."""
+    *hidden, _ = [m for m in model if list(m.parameters())]
+    for p in [p for module in hidden for p in module.parameters()]:
+        dim = 1 if p.ndim > 1 else 0
+        size = p.detach().norm(dim=dim, keepdim=True).clamp(min=1e-3)
+        bound = factor * size / p.grad.norm(dim=dim, keepdim=True)
+        p.grad *= bound.clamp(max=1.0)
 
 
 def assert_same(net, model):
@@ -101,7 +121,7 @@ def assert_same(net, model):
 def compare(net, model, optimizer, loss="cross_entropy", **clip):
     X, y = batches(loss)
     net.fit(X, y, loss=loss, optimizer=optimizer, epochs=1, batch_size=ROWS, shuffle=False, **clip)
-    train(model, X, y, OPTIMIZERS[optimizer](model.parameters()), loss, clip)
+    train(model, X, y, OPTIMIZERS[optimizer](model.parameters()), loss, clip, resolve(optimizer).l1)
     assert net.history.steps == STEPS
     assert_same(net, model)
 
@@ -121,16 +141,19 @@ def test_losses(loss):
     compare(*pair(), "sgd(0.1, momentum=0.9)", loss)
 
 
-@pytest.mark.parametrize("clip", [{"clip_norm": 0.05}, {"clip_norm": 100.0}, {"clip_value": 0.003}])
+@pytest.mark.parametrize(
+    "clip", [{"clip_norm": 0.05}, {"clip_norm": 100.0}, {"clip_value": 0.003}, {"clip_adaptive": 0.02}]
+)
 @pytest.mark.parametrize("optimizer", ["sgd(0.1, momentum=0.9)", "adam(0.01)"])
 def test_clipping(optimizer, clip):
     compare(*pair(), optimizer, **clip)
 
 
 @pytest.mark.parametrize("optimizer", ["sgd(0.1, momentum=0.9)", "adam(0.01)"])
-def test_batch_norm(optimizer):
+@pytest.mark.parametrize("clip", [{}, {"clip_adaptive": 0.02}])
+def test_batch_norm(optimizer, clip):
     net, model = pair(norm=True)
-    compare(net, model, optimizer)
+    compare(net, model, optimizer, **clip)
     X, _ = batches("mse")
     model.eval()
     with torch.no_grad():

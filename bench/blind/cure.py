@@ -69,8 +69,9 @@ def summary(broken: list[dict[str, Any]], healthy: list[dict[str, Any]]) -> list
     lines = [
         f"- repairable networks that end up training: {_share(broken, lambda one: one['trains'])} (bar 98 %)",
         f"- seconds of a prescription: median {np.median(times):.0f}, longest {times[-1]:.0f} (bar 60)",
-        f"- recommended scores above a random applicable treatment: {_share(beaten, lambda f: f['score'] > f['random'])},"
-        f" at least as high: {_share(beaten, lambda f: f['score'] >= f['random'])} (bar 90 %)",
+        "- recommended scores above a random applicable treatment:"
+        f" {_share(beaten, lambda one: one['score'] > one['random'])}, at least as high:"
+        f" {_share(beaten, lambda one: one['score'] >= one['random'])} (bar 90 %)",
     ]
     if healthy:
         harmed = [found for found in healthy if found["best"] and found["score"] < found["control"] - 0.005]

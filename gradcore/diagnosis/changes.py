@@ -29,7 +29,7 @@ _NAMES: dict[str, Callable[[Any], str]] = {
     "width": lambda factor: f"{factor}× the width",
     "rate": lambda factor: f"learning rate {'×' if factor > 1 else '÷'}{max(factor, 1 / factor):g}",
     "optimizer": lambda optimizer: f"optimizer {optimizer.name}",
-    "unregularised": lambda _: "no weight decay",
+    "unregularised": lambda _: "no weight decay or l1",
     "batch_size": lambda rows: f"batches of {rows}",
     "linear_output": lambda _: "linear output",
     "mean_loss": lambda _: "mean instead of sum",
@@ -82,7 +82,7 @@ class Change:
         Factor on the learning rate.
     optimizer : Optimizer or None
     unregularised : bool
-        No weight decay.
+        No weight decay and no l1.
     batch_size : int or None
     linear_output : bool
         Leave the output activation away: the losses take logits and values.
@@ -189,7 +189,7 @@ class Change:
         optimizer = self.optimizer or optimizer
         settings = dict(vars(optimizer)) | {"lr": optimizer.lr * self.rate}
         if self.unregularised:
-            settings["weight_decay"] = 0.0
+            settings["weight_decay"] = settings["l1"] = 0.0
         settings |= {name: getattr(self, name) for name in ("weight_decay", "l1") if getattr(self, name)}
         return type(optimizer)(**settings)
 

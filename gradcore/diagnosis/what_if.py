@@ -239,10 +239,11 @@ def alternatives(variants: Variants, setting: Setting, evidence: Evidence) -> li
     if not 0.005 < usual < 200:
         changes.append(Change(rate=usual))
     if isinstance(optimizer, SGD):
-        changes.append(Change(optimizer=Adam(weight_decay=optimizer.weight_decay)))
+        changes.append(Change(optimizer=Adam(weight_decay=optimizer.weight_decay, l1=optimizer.l1)))
         if optimizer.momentum:
-            changes.append(Change(optimizer=SGD(optimizer.lr, weight_decay=optimizer.weight_decay)))
-    if optimizer.weight_decay:
+            plain = SGD(optimizer.lr, weight_decay=optimizer.weight_decay, l1=optimizer.l1)
+            changes.append(Change(optimizer=plain))
+    if optimizer.weight_decay or optimizer.l1:
         changes.append(Change(unregularised=True))
     if setting.batch_size < 8:
         changes.append(Change(batch_size=32))

@@ -171,7 +171,7 @@ def info():
 cdef class Buffers:
     """The buffers one call holds; released together."""
 
-    cdef Py_buffer views[24]
+    cdef Py_buffer views[32]
     cdef int count
 
     def __dealloc__(self):
@@ -542,8 +542,10 @@ cdef Hyper _hyper(object mapping) except *:
     h.beta2 = get("beta2", 0.0)
     h.eps = get("eps", 0.0)
     h.weight_decay = get("weight_decay", 0.0)
+    h.l1 = get("l1", 0.0)
     h.clip_norm = get("clip_norm", INFINITY)
     h.clip_value = get("clip_value", INFINITY)
+    h.clip_adaptive = get("clip_adaptive", INFINITY)
     return h
 
 
@@ -655,9 +657,10 @@ cdef class Executor:
         units = self._units()
         squares = np.zeros((5, max(len(units), 1)))
         reach = np.zeros(3 * max(len(units), 1))
+        norms = np.zeros(2 * self.engine.tile * max(len(units), 1))
         widest = max(int(table["columns_in"].max()), int(table["columns_out"].max()))
         parts = np.zeros((_panels(widest, self.engine.tile) + 1) * self.engine.part_size, np.uint8)
-        self.kept = (table, targets, labels, row_losses, units, squares, reach, parts)
+        self.kept = (table, targets, labels, row_losses, units, squares, reach, norms, parts)
         p.capacity = capacity
         p.columns_in = columns_in
         p.columns_out = columns_out
@@ -683,6 +686,7 @@ cdef class Executor:
         p.update_squares = <double*>held.reals(squares[2], "squares", b"d", -1, True)
         p.weight_squares = <double*>held.reals(squares[3], "squares", b"d", -1, True)
         p.unit_bottoms = <double*>held.reals(squares[4], "squares", b"d", -1, True)
+        p.unit_norms = <double*>held.reals(norms, "norms", b"d", -1, True)
         p.unit_reach = <double*>held.reals(reach, "reach", b"d", -1, True)
         p.parts = held.take(parts, "parts", True).buf
         self.own_records = <Record*>held.take(self.records.view(np.uint8), "records", True).buf
@@ -1004,7 +1008,7 @@ cdef class Executor:
     cdef int _check_moments(self) except -1:
         cdef Program* p = &self.program
         if self.code == b"f":
-            for name, value in (("lr", p.hyper.lr), ("weight_decay", p.hyper.weight_decay)):
+            for name, value in (("lr", p.hyper.lr), ("weight_decay", p.hyper.weight_decay), ("l1", p.hyper.l1)):
                 if value > 3.4028234663852886e38:
                     raise ValueError(f"{name}: {value:g} is beyond float32")
         if p.hyper.optimizer == SGD:

@@ -20,6 +20,7 @@ from .arrays cimport (
     plain_loss, plain_matmul, plain_safe_norm, plain_scale_by, plain_sgd_update, plain_softmax,
     plain_softmax_backward, plain_sum_squares, plain_update_running, tile_matrix, untile_matrix,
 )
+from .clipping cimport adaptive_factor, column_norms, scale_columns
 from .dense cimport (
     bias_gradient, centred_squares, clear_pads, dense_backward, dense_forward, panels_of, refresh_transposed, used_columns,
     weight_gradient,
@@ -524,6 +525,7 @@ cdef bint bound_update(const Program* p, const Factors* f, double* reach) noexce
         g *= f.scale
     if h.optimizer != ADAMW:
         g += h.weight_decay * reach[0]
+    g += h.l1
     if h.optimizer == ADAM or h.optimizer == ADAMW:
         reach[1] = <real>h.beta1 * reach[1] + <real>(1.0 - h.beta1) * g
         reach[2] = <real>h.beta2 * reach[2] + <real>(1.0 - h.beta2) * g * g
@@ -557,8 +559,85 @@ cdef double magnitude(const real* x, index n) noexcept nogil:
     return peak if squares == squares else <double>INFINITY
 
 
-cdef double update_slice(const Hyper* h, const Factors* f, real* w, const real* g, real* m, real* v, index n,
-                         bint measure) noexcept nogil:
+# Adaptive clipping leaves the gradient as it is, for the books; the update takes a clipped copy of each chunk.
+
+
+cdef void norms_pass(Program* p, int member, int size) noexcept nogil:
+    # Norms of the columns of every unit's weights and gradient; a vector's own norm stands in each column.
+    cdef index u
+    cdef const Unit* unit
+    cdef const real* w
+    cdef const real* g
+    cdef double* norms
+    cdef int c
+    for u in range(unit_share(p, member, size), unit_share(p, member + 1, size)):
+        unit = &p.units[u]
+        w = <const real*>p.parameters + unit.offset
+        g = <const real*>p.gradients + unit.offset
+        norms = p.unit_norms + 2 * TILE * u
+        if unit.rows:
+            column_norms(norms, w, unit.rows)
+            column_norms(norms + TILE, g, unit.rows)
+        else:
+            norms[0] = safe_norm(w, unit.size)
+            norms[TILE] = safe_norm(g, unit.size)
+            for c in range(1, TILE):
+                norms[c] = norms[0]
+                norms[TILE + c] = norms[TILE]
+
+
+cdef double whole_norm(const Program* p, index first, int place) noexcept nogil:
+    # Of a column, from its parts in the units of one panel, always in the same order.
+    cdef double norm = p.unit_norms[2 * TILE * first + place], squares = norm * norm, peak = norm
+    cdef index u = first + 1, k
+    while u < p.n_units and p.units[u].row > 0:
+        norm = p.unit_norms[2 * TILE * u + place]
+        squares += norm * norm
+        peak = norm if norm > peak else peak
+        u += 1
+    if u == first + 1:
+        return norm
+    if squares < 1e300:
+        return sqrt(squares)
+    squares = 0.0
+    for k in range(first, u):
+        norm = p.unit_norms[2 * TILE * k + place] / peak
+        squares += norm * norm
+    return peak * sqrt(squares)
+
+
+cdef bint adaptive_factors(const Program* p, index u, double* factors) noexcept nogil:
+    # Of the columns that this unit is a part of; whether any of them is clipped.  The output layer never is: its
+    # gradient is the loss's own, and the paper's networks train better when it is left alone.
+    cdef index first = u, output = p.n_ops - 1
+    cdef bint clipped = False
+    cdef int c
+    while output >= 0 and p.ops[output].kind != DENSE:
+        output -= 1
+    if p.units[u].op == output:
+        return False
+    while p.units[first].row > 0:
+        first -= 1
+    for c in range(TILE):
+        factors[c] = adaptive_factor(whole_norm(p, first, c), whole_norm(p, first, TILE + c), p.hyper.clip_adaptive)
+        clipped = clipped or factors[c] < 1.0
+    return clipped
+
+
+cdef double update_slice(const Hyper* h, const Factors* f, const double* columns, real* w, const real* g, real* m,
+                         real* v, index n, bint measure) noexcept nogil:
+    # `columns`: factors of adaptive clipping; NULL: nothing to clip.
+    cdef real clipped[CHUNK]
+    cdef double changed = 0.0
+    cdef index i, start, size
+    if columns != NULL:
+        for i in range((n + CHUNK - 1) // CHUNK):
+            start = i * CHUNK
+            size = chunk_size(start, n)
+            scale_columns(clipped, g + start, size, columns)
+            changed += update_slice(h, f, NULL, w + start, clipped, m + start if m != NULL else NULL,
+                                    v + start if v != NULL else NULL, size, measure)
+        return changed
     if h.optimizer == ADAM or h.optimizer == ADAMW:
         return adam_update(w, g, m, v, n, h, f.scale, f.correction1, f.correction2, measure)
     return sgd_update(w, g, m, n, h, f.scale, measure)
@@ -568,12 +647,16 @@ cdef void try_update(Program* p, int member, int size, const Factors* f) noexcep
     # The update on copies, chunk by chunk as the optimizers work: the same bits.
     cdef real copies[3 * CHUNK]
     cdef real* arenas[3]
+    cdef double factors[32]
     cdef double peak
-    cdef index u, i, k, start, n
+    cdef index u, i, k, start, n, first = unit_share(p, member, size)
+    cdef bint clipped = False
     arenas[0] = <real*>p.parameters
     arenas[1] = <real*>p.moment1
     arenas[2] = <real*>p.moment2
-    for u in range(unit_share(p, member, size), unit_share(p, member + 1, size)):
+    for u in range(first, unit_share(p, member + 1, size)):
+        if p.hyper.clip_adaptive < INFINITY and (u == first or p.units[u].row == 0):
+            clipped = adaptive_factors(p, u, factors)
         for k in range(3):
             p.unit_reach[3 * u + k] = 0.0
         for i in range((p.units[u].size + CHUNK - 1) // CHUNK):
@@ -582,7 +665,8 @@ cdef void try_update(Program* p, int member, int size, const Factors* f) noexcep
             for k in range(3):
                 if arenas[k] != NULL:
                     memcpy(copies + k * CHUNK, arenas[k] + start, n * sizeof(real))
-            update_slice(&p.hyper, f, copies, <const real*>p.gradients + start, copies + CHUNK, copies + 2 * CHUNK, n, False)
+            update_slice(&p.hyper, f, factors if clipped else NULL, copies, <const real*>p.gradients + start,
+                         copies + CHUNK, copies + 2 * CHUNK, n, False)
             for k in range(3):
                 if arenas[k] != NULL:
                     peak = magnitude(copies + k * CHUNK, n)
@@ -637,17 +721,21 @@ cdef void update_pass(Program* p, int member, int size, const Factors* f) noexce
     cdef const real* g
     cdef real* m
     cdef real* v
-    cdef bint measure = (p.mode & FULL) != 0
+    cdef bint measure = (p.mode & FULL) != 0, clipped = False
+    cdef double factors[32]
     cdef double unused
-    for u in range(unit_share(p, member, size), unit_share(p, member + 1, size)):
+    cdef index first = unit_share(p, member, size)
+    for u in range(first, unit_share(p, member + 1, size)):
         unit = &p.units[u]
+        if p.hyper.clip_adaptive < INFINITY and (u == first or unit.row == 0):
+            clipped = adaptive_factors(p, u, factors)
         w = <real*>p.parameters + unit.offset
         g = <const real*>p.gradients + unit.offset
         m = <real*>p.moment1 + unit.offset if p.moment1 != NULL else NULL
         v = <real*>p.moment2 + unit.offset if p.moment2 != NULL else NULL
         if measure:
             p.weight_squares[u] = sum_squares(w, unit.size, &unused, NULL)
-        p.update_squares[u] = update_slice(&p.hyper, f, w, g, m, v, unit.size, measure)
+        p.update_squares[u] = update_slice(&p.hyper, f, factors if clipped else NULL, w, g, m, v, unit.size, measure)
         if unit.rows and p.ops[unit.op].transposed >= 0:
             refresh_transposed(p, &p.ops[unit.op], unit)
 
@@ -780,6 +868,9 @@ cdef void finish_step(Program* p, Team* team, int member, index rows, uint64_t s
     applied = False
     if finite and p.mode & UPDATE:
         factors = factors_of(&p.hyper, norm, step)
+        if p.hyper.clip_adaptive < INFINITY:
+            norms_pass(p, member, team.size)
+            meet(team)
         finite = applied = update_fits(p, team, member, rows, &factors, reach)
         if applied:
             update_pass(p, member, team.size, &factors)

@@ -1,6 +1,7 @@
 # Optimizers, element by element over a slice of the parameters; formulas and order of operations as in PyTorch.
 #
 #   g = gradient clamped to ±clip_value, or, without that bound, times scale (the factor of clipping by norm)
+#           then g += l1 sign(p), sign(0) = 0: the penalty l1 |p| is part of the loss, so all optimizers take it here
 #   SGD     g += decay p;  v = momentum v + g;  g = g + momentum v (Nesterov) or v;  p -= lr g
 #           (Sutskever et al., ICML 2013; without momentum there is no v)
 #   Adam    g += decay p;  m = b1 m + (1 - b1) g;  v = b2 v + (1 - b2) g²;
@@ -21,10 +22,10 @@ cdef enum:
     CHUNK = 256    # elements on the stack between the steps of a formula: they never leave the first-level cache
 
 
-# The clipped gradient, plus `decay` times the parameter.  The factor is applied in double (clipping.pxd, scale_by).
+# The clipped gradient, plus `decay` times the parameter, plus `l1` times its sign.  The factor is applied in double (clipping.pxd, scale_by).
 cdef inline void prepare_gradient(real* to, const real* g, const real* p, index n, double clip_value, double scale,
-                                  double decay) noexcept nogil:
-    cdef real bound = usable_bound(clip_value), pull = <real>decay
+                                  double decay, double l1) noexcept nogil:
+    cdef real bound = usable_bound(clip_value), pull = <real>decay, push = <real>l1
     cdef index i
     if clip_value < INFINITY:
         for i in range(n):
@@ -38,6 +39,9 @@ cdef inline void prepare_gradient(real* to, const real* g, const real* p, index 
     if decay != 0.0:
         for i in range(n):
             to[i] = to[i] + pull * p[i]
+    if l1 != 0.0:
+        for i in range(n):
+            to[i] = to[i] + (push if p[i] > 0 else (-push if p[i] < 0 else 0))
 
 
 # p = keep p - step; returns the sum of squares of what that changed.
@@ -71,7 +75,7 @@ cdef inline double sgd_update(real* p, const real* g, real* v, index n, const Hy
     for chunk in range((n + CHUNK - 1) // CHUNK):
         start = chunk * CHUNK
         size = chunk_size(start, n)
-        prepare_gradient(step, g + start, p + start, size, h.clip_value, scale, h.weight_decay)
+        prepare_gradient(step, g + start, p + start, size, h.clip_value, scale, h.weight_decay, h.l1)
         if h.momentum != 0.0:
             velocity = v + start
             for i in range(size):
@@ -105,7 +109,7 @@ cdef inline double adam_update(real* p, const real* g, real* m, real* v, index n
         size = chunk_size(start, n)
         first = m + start
         second = v + start
-        prepare_gradient(step, g + start, p + start, size, h.clip_value, scale, 0.0 if decoupled else h.weight_decay)
+        prepare_gradient(step, g + start, p + start, size, h.clip_value, scale, 0.0 if decoupled else h.weight_decay, h.l1)
         for i in range(size):
             first[i] = beta1 * first[i] + rest1 * step[i]
             second[i] = beta2 * second[i] + rest2 * step[i] * step[i]

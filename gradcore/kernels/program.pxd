@@ -54,6 +54,7 @@ cdef struct Program:
     double* unit_bottoms       # ledger: its smallest one that is not zero
     double* update_squares     # ledger: of each unit's update …
     double* weight_squares     # … and of its weights
+    double* unit_norms         # adaptive clipping: norms of each unit's columns, TILE of the weights, TILE of the gradient
     double* unit_reach         # the largest magnitudes a tried update gave its parameters, moment1, moment2
     void* parts                # ledger: one FoldPart per panel
     # the data

@@ -341,6 +341,21 @@ def clipped(g: Array, hyper: Mapping[str, float], scale: float) -> Array:
     return np.clip(g, -bound, bound) if bound < inf else (g * np.float64(scale)).astype(g.dtype)
 
 
+def clip_adaptive(g: Array, w: Array, factor: float) -> Array:
+    """A copy in which no row's norm is above factor · max(norm of the row of w, 1e-3) (Brock et al. 2021)."""
+    clipped = g.copy()
+    for row, weights in zip(np.atleast_2d(clipped), np.atleast_2d(w), strict=True):
+        bound, norm = factor * max(safe_norm(weights), 1e-3), safe_norm(row)
+        if norm > bound:
+            scale_by(row, bound / norm)
+    return clipped
+
+
+def penalty(p: Array, hyper: Mapping[str, float]) -> Array | float:
+    """Gradient of l1 · Σ|p|, which is part of the loss for every optimizer."""
+    return hyper.get("l1", 0.0) * np.sign(p)
+
+
 @np.errstate(all="ignore")
 def sgd_update(
     p: Array, g: Array, v: Array | None, hyper: Mapping[str, float], scale: float, measure: bool
@@ -348,7 +363,7 @@ def sgd_update(
     """SGD in PyTorch's form, momentum also Nesterov's (Sutskever et al. 2013); v None without momentum."""
     before = p.copy()
     momentum = hyper.get("momentum", 0.0)
-    g = clipped(g, hyper, scale) + hyper.get("weight_decay", 0.0) * p
+    g = clipped(g, hyper, scale) + hyper.get("weight_decay", 0.0) * p + penalty(p, hyper)
     if v is not None:
         v[...] = momentum * v + g
         g = g + momentum * v if hyper.get("nesterov") else v
@@ -364,11 +379,12 @@ def adam_update(
     """Adam (Kingma and Ba 2015), or AdamW, whose decay passes by the moments (Loshchilov and Hutter 2019)."""
     before = p.copy()
     beta1, beta2, decay = hyper["beta1"], hyper["beta2"], hyper.get("weight_decay", 0.0)
-    g = clipped(g, hyper, scale)
+    g, sign = clipped(g, hyper, scale), penalty(p, hyper)
     if hyper["optimizer"] == kernels.OPTIMIZER_CODES["adamw"]:
         p *= 1 - hyper["lr"] * decay
     else:
         g = g + decay * p
+    g = g + sign
     m[...] = beta1 * m + (1 - beta1) * g
     v[...] = beta2 * v + (1 - beta2) * g * g
     p -= hyper["lr"] / correction1 * m / (np.sqrt(v) / sqrt(correction2) + hyper["eps"])
@@ -705,16 +721,16 @@ class Executor:
             return norm, NONFINITE
         if "update" not in self.mode:
             return norm, DONE
-        before = self.parameters.copy()
+        before, gradients = self.parameters.copy(), self._clipped(hyper)
         kept = [(arena, arena.copy()) for arena in (self.parameters, self.state, *self.slots)]
         scale = min(1.0, hyper.get("clip_norm", inf) / norm) if norm > 0 else 1.0
         if hyper["optimizer"] == kernels.OPTIMIZER_CODES["sgd"]:
             velocity = self.slots[0] if self.slots else None
-            sgd_update(self.parameters, self.gradients, velocity, hyper, scale, False)
+            sgd_update(self.parameters, gradients, velocity, hyper, scale, False)
         else:
             corrections = 1 - hyper["beta1"] ** step, 1 - hyper["beta2"] ** step
             m, v = self.slots
-            adam_update(self.parameters, self.gradients, m, v, hyper, scale, *corrections, False)
+            adam_update(self.parameters, gradients, m, v, hyper, scale, *corrections, False)
         for index, op in enumerate(self.ops):
             if op.kind == "batch_norm" and "batch_statistics" in self.mode:
                 mean, variance = self._running(op)
@@ -728,3 +744,19 @@ class Executor:
             self.records["update"] = nan
             return norm, NONFINITE
         return norm, DONE
+
+    def _clipped(self, hyper: Mapping[str, float]) -> Array:
+        """The gradients after adaptive clipping, which leaves the output layer alone."""
+        assert self.gradients is not None
+        factor = hyper.get("clip_adaptive", inf)
+        if factor == inf:
+            return self.gradients
+        gradients = self.gradients.copy()
+        output = max(i for i, op in enumerate(self.ops) if op.kind == "dense")
+        for index, op in enumerate(self.ops):
+            if op.weight >= 0 and index != output:
+                for part in (self._weight, self._bias) if op.bias >= 0 else (self._weight,):
+                    part(op, gradients)[...] = clip_adaptive(
+                        part(op, gradients), part(op, self.parameters), factor
+                    )
+        return gradients

@@ -107,5 +107,7 @@ cdef struct Hyper:
     double beta2
     double eps
     double weight_decay
+    double l1
     double clip_norm           # inf: off
     double clip_value          # inf: off
+    double clip_adaptive       # factor of adaptive clipping; inf: off

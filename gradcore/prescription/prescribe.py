@@ -311,7 +311,8 @@ class _Case:
         given = prepare(net, X, y, loss=loss, optimizer=optimizer, batch_size=batch_size, seed=seed)
         targets = encode(y, loss, net.output_size, net.dtype, classes=net.classes_)
         everything, batch = given.data, check_integer("batch_size", batch_size)
-        step_settings(given.optimizer, batch, settings["clip_norm"], settings["clip_value"], None, seed)
+        clips = (settings[name] for name in ("clip_norm", "clip_value", "clip_adaptive"))
+        step_settings(given.optimizer, batch, *clips, None, seed, settings["schedule"])
         if validation_data is None:
             share = check_fraction("test_fraction", test_fraction)
             train, test = split(len(everything), share, seed)

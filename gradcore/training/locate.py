@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradcore import kernels
+from gradcore.clipping import clip_grad_adaptive_
 from gradcore.health.ledger import Ledger
 from gradcore.losses import Loss
-from gradcore.parameters import STATE, untile
+from gradcore.parameters import STATE, tile, untile
 from gradcore.training.faults import NonFinite, Pass
 
 if TYPE_CHECKING:
@@ -174,7 +175,8 @@ class _Replay:
         with np.errstate(all="ignore"):
             old = {"parameter": net.parameters, **dict(zip(moments, executor.slots, strict=False))}
             new = {name: arena.copy() for name, arena in old.items()}
-            scale = _optimizer_step(new, executor.gradients, hyper, self.step)
+            gradients = self._clipped(hyper)
+            scale = _optimizer_step(new, gradients, hyper, self.step)
         for name, slot in net._parameters.slots.items():
             if slot.is_state:
                 continue
@@ -185,11 +187,33 @@ class _Replay:
                     at, value = _first_of(array)
                     operands = {p: float(net._parameters.read(a, slot)[at]) for p, a in old.items()}
                     operands["gradient"] = float(net._parameters.read(executor.gradients, slot)[at])
+                    if gradients is not executor.gradients:
+                        operands["clipped"] = float(net._parameters.read(gradients, slot)[at])
                     if scale != 1.0:
                         operands["scale"] = scale
                     what = name if part == "parameter" else f"{part} of {name}"
                     return self._of_op("update", op, what, at, value, operands)
         return self._running_statistics()
+
+    def _clipped(self, hyper: Mapping[str, float]) -> Array:
+        """Gradients after adaptive clipping, which leaves the output layer alone."""
+        gradients, factor = self.executor.gradients, hyper.get("clip_adaptive", math.inf)
+        output = int(np.flatnonzero(self.table["kind"] == _DENSE)[-1])
+        slots = {
+            name: slot
+            for name, slot in self.net._parameters.slots.items()
+            if not slot.is_state and self.plan.parameter_names[name].op != output
+        }
+        if factor == math.inf or not slots:
+            return gradients
+        clipped, read = gradients.copy(), self.net._parameters.read
+        plain = {name: read(gradients, slot) for name, slot in slots.items()}
+        clip_grad_adaptive_(
+            plain, {name: read(self.net.parameters, slot) for name, slot in slots.items()}, factor
+        )
+        for name, slot in slots.items():
+            tile(np.atleast_2d(plain[name].T), clipped, slot.offset, self.plan.tile)
+        return clipped
 
     # -- one op
 

@@ -23,6 +23,7 @@ from gradcore.training.targets import Targets, encode
 if TYPE_CHECKING:
     from gradcore.network import Network
     from gradcore.optimizers import Optimizer
+    from gradcore.schedules import Schedule
 
 
 def fit(
@@ -38,7 +39,8 @@ def fit(
     validation_fraction: float,
     clip_norm: float | None,
     clip_value: float | None,
-    schedule: Any,
+    schedule: str | Schedule | None,
+    clip_adaptive: float | None,
     shuffle: bool,
     callbacks: Sequence[Callback],
     probe: Any,
@@ -49,7 +51,9 @@ def fit(
 ) -> History:
     """Train `net`; the arguments and what happens are told at `Network.fit`."""
     with net._training():
-        settings = step_settings(optimizer, batch_size, clip_norm, clip_value, probe, seed, schedule)
+        settings = step_settings(
+            optimizer, batch_size, clip_norm, clip_value, clip_adaptive, probe, seed, schedule
+        )
         conduct = Conduct(
             check_integer("epochs", epochs, minimum=0), check_flag("shuffle", shuffle), check_callbacks(callbacks),
             check_on_fault(on_fault),

@@ -43,6 +43,7 @@ def fit_many(
     validation_data: Any = None,
     clip_norm: Any = None,
     clip_value: Any = None,
+    clip_adaptive: Any = None,
     schedule: Any = None,
     shuffle: bool = True,
     on_fault: str | Callable[[Any], Any] = "warn",
@@ -58,7 +59,7 @@ def fit_many(
         Of any architectures and dtypes; no network twice.
     data : tuple (X, y) or list of such tuples
         One pair for all, which is shared and not copied, or one for each network.
-    loss, optimizer, epochs, batch_size, clip_norm, clip_value, schedule, seed
+    loss, optimizer, epochs, batch_size, clip_norm, clip_value, clip_adaptive, schedule, seed
         As for ``Network.fit``: one value for all, or a list with one for each network. ``seed=None`` draws one
         for each.
     validation_data : tuple (X, y) or list of such tuples, optional
@@ -104,7 +105,8 @@ def fit_many(
     lasting, losses = _each("epochs", epochs, count), _each("loss", loss, count)
     steps = zip(
         _each("optimizer", optimizer, count), _each("batch_size", batch_size, count),
-        _each("clip_norm", clip_norm, count), _each("clip_value", clip_value, count), [None] * count,
+        _each("clip_norm", clip_norm, count), _each("clip_value", clip_value, count),
+        _each("clip_adaptive", clip_adaptive, count), [None] * count,
         _each("seed", seed, count), _each("schedule", schedule, count), strict=True,
     )  # fmt: skip
     pairs, validations = _pairs("data", data, count), _pairs("validation_data", validation_data, count)

@@ -250,7 +250,7 @@ def pretrain_autoencoder(
     (True, True)
     """
     with net._training():
-        settings = step_settings(optimizer, batch_size, None, None, None, seed)
+        settings = step_settings(optimizer, batch_size, None, None, None, None, seed)
         epochs, noise = check_integer("epochs", epochs, minimum=0), check_fraction("noise", noise)
         progress, hooks = check_progress(progress), check_callbacks(callbacks)
         resolve_threads(threads, 0.0)

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from gradcore.errors import check_integer, check_positive, unknown_name
 from gradcore.health.probe import Probe
 from gradcore.optimizers import Optimizer, resolve as resolve_optimizer
+from gradcore.schedules import Schedule, resolve as resolve_schedule
 from gradcore.streams import check_seed
 
 ON_FAULT = ("warn", "ignore", "stop", "raise")
@@ -24,7 +25,7 @@ class StepSettings:
     batch_size: int
     probe: Probe | None
     seed: int
-    schedule: Any = None
+    schedule: Schedule | None = None
 
 
 def step_settings(
@@ -32,22 +33,24 @@ def step_settings(
     batch_size: int,
     clip_norm: float | None,
     clip_value: float | None,
+    clip_adaptive: float | None,
     probe: Any,
     seed: int | None,
-    schedule: Any = None,
+    schedule: str | Schedule | None = None,
 ) -> StepSettings:
     """Check the arguments that `fit` and the stepper share."""
     chosen = resolve_optimizer(optimizer)
-    if clip_norm is not None and clip_value is not None:
-        raise ValueError("clip_norm and clip_value are two ways to clip: give one of them")
+    given = {"clip_norm": clip_norm, "clip_value": clip_value, "clip_adaptive": clip_adaptive}
+    if sum(bound is not None for bound in given.values()) > 1:
+        raise ValueError("clip_norm, clip_value and clip_adaptive are three ways to clip: give one of them")
     bounds = {
-        "clip_norm": math.inf if clip_norm is None else check_positive("clip_norm", clip_norm),
-        "clip_value": math.inf if clip_value is None else check_positive("clip_value", clip_value),
+        name: math.inf if bound is None else check_positive(name, bound) for name, bound in given.items()
     }
     if probe is not None and not isinstance(probe, Probe):
         raise TypeError(f"probe must be a Probe or None, got {probe!r}")
     rows = check_integer("batch_size", batch_size)
-    return StepSettings(chosen, chosen.hyper() | bounds, rows, probe, check_seed(seed), schedule)
+    plan = None if schedule is None else resolve_schedule(schedule)
+    return StepSettings(chosen, chosen.hyper() | bounds, rows, probe, check_seed(seed), plan)
 
 
 def check_progress(progress: Any) -> bool | Literal["auto"]:

@@ -6,6 +6,7 @@ from executors import EXECUTORS, FULL, HYPER, INPUT_GRADIENT, LIGHT, TRAINING, b
 from gradcheck import check_gradient
 
 from gradcore import kernels
+from gradcore.clipping import clip_grad_adaptive_
 from gradcore.layers import Activation, BatchNorm, Dense, Dropout, Residual
 
 UPDATE = kernels.MODES["update"]
@@ -239,6 +240,16 @@ OPTIMIZERS = {
     "nesterov": ({"momentum": 0.8, "nesterov": 1.0}, 1),
     "adam": ({"optimizer": kernels.OPTIMIZER_CODES["adam"], "lr": 0.01, "weight_decay": 0.1}, 2),
     "adamw": ({"optimizer": kernels.OPTIMIZER_CODES["adamw"], "lr": 0.01, "weight_decay": 0.1}, 2),
+    "l1": ({"l1": 0.02, "weight_decay": 0.01}, 0),
+    "adamw with l1": (
+        {"optimizer": kernels.OPTIMIZER_CODES["adamw"], "lr": 0.01, "weight_decay": 0.1, "l1": 0.02},
+        2,
+    ),
+    "clip adaptive": ({"clip_adaptive": 0.02, "momentum": 0.9}, 1),
+    "adam after clip adaptive": (
+        {"optimizer": kernels.OPTIMIZER_CODES["adam"], "lr": 0.01, "clip_adaptive": 0.02},
+        2,
+    ),
     "clip norm": ({"clip_norm": 0.1}, 0),
     "clip value": ({"clip_value": 0.01}, 0),
     "clip value before norm": ({"clip_value": 0.01, "clip_norm": 0.5}, 0),
@@ -424,10 +435,95 @@ def test_the_last_batch_is_what_is_left(kind, rng):
     np.testing.assert_allclose(losses, [squares[:4].sum(), squares[4:8].sum(), squares[8:].sum()])
 
 
+# --- adaptive clipping ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "threads"), [("reference", 1), ("compiled", 1), ("compiled", 2), ("compiled", 3)]
+)
+def test_a_step_with_adaptive_clipping_is_clipping_and_then_a_step(kind, threads, dtype, rng):
+    # 300 inputs: a column of weights is then shared by several units of work
+    layers = [Dense(40), "tanh", BatchNorm(), Residual([Dense(40), "relu"]), Dense(9), "tanh", Dense(5)]
+    b = bench(kind, layers, 300, dtype, capacity=20, threads=threads)
+    X, targets = data(rng, 20, 300, 5, dtype, "mean_squared_error")
+    before = b.read(b.parameters)
+    _, status, _, norms = train(b, X, targets, np.arange(20), 20, {"clip_adaptive": 0.15, "lr": 0.5})
+    assert status == 0
+    gradients, after = b.read(b.gradients), b.read(b.parameters)
+    np.testing.assert_allclose(
+        norms[0], np.sqrt(sum((g.astype("f8") ** 2).sum() for g in gradients.values())), rtol=tolerance(dtype)
+    )
+    counts = {}
+    for name, gradient in gradients.items():
+        plain = np.ascontiguousarray(gradient.T if name.endswith("weight") else gradient[0])
+        weights = before[name].T if name.endswith("weight") else before[name][0]
+        if b.plan.parameter_names[name].op != len(b.plan.table) - 1:  # the output layer is left alone
+            counts[name] = clip_grad_adaptive_(plain, weights, 0.15)
+        moved = weights - np.asarray(0.5, dtype) * plain
+        got = after[name].T if name.endswith("weight") else after[name][0]
+        np.testing.assert_allclose(
+            got, moved, rtol=0, atol=1e-12 if dtype == "float64" else 1e-6, err_msg=name
+        )
+    assert 0 < counts["0.weight"] <= 40
+    assert 0 < sum(counts.values()) < 40 + 1 + 1 + 1 + 40 + 1 + 9 + 1
+
+
+@pytest.mark.parametrize("inputs", [3, 300])
+def test_adaptive_clipping_where_squares_leave_the_range(inputs, rng):
+    # the gradient of each hidden unit has the size of its outgoing weights
+    hidden = np.array([1e-140, 1e-140, 1e-100, 1.0, 1e150, 1e160, 1e-3, 1.0, 1.0])
+    outgoing = np.array([1e150, 1e-160, 1e-200, 0.0, 1e-160, 1e-180, 1e170, 1e3, 1e-9])
+    for kind in EXECUTORS:
+        b = bench(kind, [Dense(9), Dense(2)], inputs, "float64", capacity=4, loss="no_loss")
+        start = b.read(b.parameters)
+        b.write({"0.weight": start["0.weight"] * hidden, "1.weight": start["1.weight"] * outgoing[:, None]})
+        X = rng.normal(size=(4, inputs))
+        b.executor.forward_batch(X, np.zeros((4, 2)), mode=TRAINING, seed=0, step=1)
+        before = b.read(b.parameters)["0.weight"].T
+        _, status = b.executor.backward_batch(
+            np.ones((4, 2)),
+            mode=TRAINING | UPDATE,
+            hyper=HYPER | {"lr": 1.0, "clip_adaptive": 0.1},
+            seed=0,
+            step=1,
+        )
+        assert status == 0
+        gradient = np.ascontiguousarray(b.read(b.gradients)["0.weight"].T)
+        assert clip_grad_adaptive_(gradient, before, 0.1) == 3
+        error = np.abs(b.read(b.parameters)["0.weight"].T - (before - gradient)).max(axis=1)
+        assert (error <= 1e-13 * np.maximum(np.abs(before), np.abs(gradient)).max(axis=1)).all()
+
+
+@every_executor
+def test_a_network_of_one_layer_is_all_output_layer(kind, rng):
+    X, targets = data(rng, 6, 3, 2, "float64", "mean_squared_error")
+    found = []
+    for hyper in ({}, {"clip_adaptive": 1e-6}):
+        b = bench(kind, [Dense(2)], 3, "float64", capacity=6)
+        train(b, X, targets, np.arange(6), 6, hyper)
+        found.append(b.parameters.tobytes())
+    assert found[0] == found[1]
+
+
+@every_executor
+@pytest.mark.parametrize("level", [LIGHT, FULL])
+def test_the_books_are_those_before_adaptive_clipping(kind, level, rng):
+    X, targets = data(rng, 10, 13, 5, "float64", "mean_squared_error")
+    books = []
+    for hyper in ({}, {"clip_adaptive": 0.001}):
+        b = bench(kind, MIXED, 13, "float64", capacity=10)
+        train(b, X, targets, np.arange(10), 10, hyper, mode=TRAINING | level)
+        books.append(b.executor.records.copy())
+    for field in ("weight_gradient", "bias_gradient", "usable", "weight"):
+        assert books[0][field].tobytes() == books[1][field].tobytes()
+    if level == FULL:
+        assert (books[0]["update"] != books[1]["update"]).any()
+
+
 # --- promises ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("optimizer", ["nesterov", "adamw"])
+@pytest.mark.parametrize("optimizer", ["nesterov", "adamw", "clip adaptive"])
 def test_same_bits_on_any_number_of_threads(optimizer, dtype, rng):
     hyper, slots = OPTIMIZERS[optimizer]
     layers = [Dense(300), "tanh", *MIXED]

@@ -19,6 +19,10 @@ RULES = {
     "nesterov": {**SGD, "momentum": 0.9, "nesterov": 1.0, "weight_decay": 0.1},
     "adam": ADAM,
     "adam with decay": {**ADAM, "weight_decay": 0.1},
+    "l1": {**SGD, "l1": 0.3},
+    "nesterov with l1": {**SGD, "momentum": 0.9, "nesterov": 1.0, "weight_decay": 0.1, "l1": 0.3},
+    "adam with l1": {**ADAM, "weight_decay": 0.1, "l1": 0.3},
+    "adamw with l1": {**ADAM, "optimizer": kernels.OPTIMIZER_CODES["adamw"], "weight_decay": 0.1, "l1": 0.3},
     "adamw": {**ADAM, "optimizer": kernels.OPTIMIZER_CODES["adamw"], "weight_decay": 0.1},
 }
 CLIPS = {"none": ({}, 1.0), "norm": ({}, 0.37), "value": ({"clip_value": 0.5}, 1.0)}
@@ -91,14 +95,32 @@ def test_torch(rule):
         momentum, nesterov = hyper.get("momentum", 0.0), bool(hyper.get("nesterov"))
         peer = torch.optim.SGD([parameter], 0.05, momentum=momentum, nesterov=nesterov, weight_decay=decay)
     else:
-        kind = torch.optim.AdamW if rule == "adamw" else torch.optim.Adam
+        kind = torch.optim.AdamW if rule.startswith("adamw") else torch.optim.Adam
         peer = kind([parameter], 0.01, weight_decay=decay)
     for t in range(1, 30):
         arrays[1] = rng.standard_normal(50)
         parameter.grad = torch.tensor(arrays[1])
+        if "l1" in hyper:  # PyTorch has none: the gradient of l1 Σ|w| is added by hand
+            (penalty,) = torch.autograd.grad(hyper["l1"] * parameter.abs().sum(), parameter)
+            parameter.grad += penalty
         peer.step()
         step(kernels, hyper, arrays, t)
     assert_allclose(arrays[0], parameter.detach().numpy(), rtol=1e-12, atol=1e-13)
+
+
+@every_rule
+def test_l1_pulls_towards_zero_and_not_beyond_what_is_zero(dtype, rule):
+    hyper = {**RULES[rule], "weight_decay": 0.0, "l1": 0.5}
+    p = np.array([2, -2, 0, -0.0, 1e-30], dtype)
+    before = p.copy()
+    step(kernels, hyper, [p, np.zeros(5, dtype), np.zeros(5, dtype), np.zeros(5, dtype)], 1)
+    assert_array_equal(np.sign(p - before), [-1, 1, 0, 0, -1])
+
+
+def test_l1_joins_the_gradient_after_clipping(dtype):
+    p, g = np.array([1, -1], dtype), np.array([8, 8], dtype)
+    kernels.sgd_update(p, g, None, {**SGD, "lr": 1.0, "l1": 0.5, "clip_value": 2.0}, 1.0, False)
+    assert_array_equal(p, [1 - 2.5, -1 - 1.5])
 
 
 def test_gradients_far_apart_survive_clipping_by_norm():

@@ -243,6 +243,23 @@ def test_an_update_that_is_not_finite_is_not_applied(optimizer, good, threads):
     assert fault.operands["parameter"] == net.get_parameters()["0.weight"][0, 0]
 
 
+def test_an_update_that_overflows_after_adaptive_clipping_is_located():
+    net = Network([Dense(3), "tanh", Dense(1)], input_size=2, dtype="float64", seed=0)
+    before = net.get_parameters()["0.weight"]
+    X, y = np.ones((4, 2)), np.full((4, 1), 1e100)
+    with steps(net, optimizer="sgd(1.7e308)", clip_adaptive=100.0) as step:
+        with pytest.warns(GradcoreWarning, match="update pass"):
+            step(X, y)
+    (fault,) = step.faults
+    assert (fault.pass_, fault.name, fault.what) == ("update", "dense 1", "0.weight")
+    unit = fault.element[0]
+    bound = 100 * np.linalg.norm(before[unit])
+    assert fault.operands["clipped"] == pytest.approx(
+        np.sign(fault.operands["gradient"]) * bound / np.sqrt(2)
+    )
+    assert np.array_equal(net.get_parameters()["0.weight"], before)
+
+
 def test_a_second_moment_that_overflows_does_not_freeze_the_weights_for_good():
     net = Network([Dense(1)], input_size=1, seed=0)
     with steps(net) as step:

@@ -9,6 +9,7 @@ from reference_network import twin
 
 from gradcore import BatchNorm, Dense, Dropout, Network, Probe, Residual, datasets, mlp
 from gradcore.callbacks import Callback
+from gradcore.clipping import clip_grad_adaptive_
 
 LAYERS = [Dense(16), BatchNorm(), "tanh", Residual([Dense(16), "relu"]), Dropout(0.3), Dense(3)]
 
@@ -184,6 +185,26 @@ def test_clipping_bounds_the_step(data):
         assert 0 < np.linalg.norm(net.parameters - before) <= bound * (1 + 1e-12)
 
 
+def test_adaptive_clipping_is_clipping_and_then_a_step(data):
+    X, y = data
+    net = mlp([5, 8, 8, 3], dtype="float64", seed=0)
+    before = net.get_parameters()
+    _, gradients = net.loss_and_gradients(X, y)
+    hidden = {name: g for name, g in gradients.items() if not name.startswith("4.")}
+    assert set(gradients) - set(hidden) == {"4.weight", "4.bias"}
+    assert 0 < clip_grad_adaptive_(hidden, before, 0.02) < 18
+    for train in (
+        lambda net: net.fit(
+            X, y, epochs=1, batch_size=50, optimizer="sgd(1.0)", clip_adaptive=0.02, shuffle=False
+        ),
+        lambda net: net.stepper(batch_size=50, optimizer="sgd(1.0)", clip_adaptive=0.02)(X, y),
+    ):
+        copy = net.copy()
+        train(copy)
+        for name, array in copy.get_parameters().items():
+            np.testing.assert_allclose(array, before[name] - gradients[name], rtol=0, atol=1e-12)
+
+
 def test_history_tells_the_course(data):
     net = mlp([5, 8, 3], seed=0)
     history = net.fit(*data, epochs=4, batch_size=10, seed=3, validation_fraction=0.2, optimizer="sgd(0.1)")
@@ -249,6 +270,10 @@ def test_a_probe_keeps_ledgers_and_does_not_change_the_training(data, every, lev
         ({"clip_norm": 0}, "clip_norm"),
         ({"clip_norm": float("nan")}, "clip_norm"),
         ({"clip_value": -1}, "clip_value"),
+        ({"clip_adaptive": 0}, "clip_adaptive"),
+        ({"clip_adaptive": "on"}, "clip_adaptive"),
+        ({"clip_adaptive": 0.01, "clip_norm": 1.0}, "give one of them"),
+        ({"clip_value": 0.01, "clip_norm": 1.0}, "give one of them"),
         ({"shuffle": 1}, "shuffle"),
         ({"progress": "yes"}, "progress"),
         ({"threads": 0}, "threads"),

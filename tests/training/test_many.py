@@ -86,15 +86,10 @@ def test_one_pair_is_prepared_once(monkeypatch):
 
 
 def test_a_schedule_moves_the_rate_as_in_fit():
-    class Halved:
-        def factors(self, first: int, count: int, total: int) -> np.ndarray:
-            assert total == 3 * 4
-            return 0.5 ** np.arange(first, first + count)
-
     together, alone, constant = ([mlp([3, 8, 2], seed=k) for k in range(3)] for _ in range(3))
-    fit_many(together, (X, LABELS), epochs=4, schedule=Halved(), seed=7)
+    fit_many(together, (X, LABELS), epochs=4, schedule="warmup(0.5)", seed=7)
     for net, other, plain in zip(alone, together, constant, strict=True):
-        net.fit(X, LABELS, epochs=4, schedule=Halved(), seed=7, progress=False)
+        net.fit(X, LABELS, epochs=4, schedule="warmup(0.5)", seed=7, progress=False)
         plain.fit(X, LABELS, epochs=4, seed=7, progress=False)
         same(net, other)
         assert not (net.parameters == plain.parameters).all()
