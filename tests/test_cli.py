@@ -46,7 +46,8 @@ def test_demonstration(capsys, folder):
     assert text.startswith("✗ VANISHING GRADIENT: this network cannot learn (1 of 1 seed)")
     assert "proof   test accuracy" in text
     assert text.endswith(
-        f"\n  report   ./{PAGE}    details  --ledger\n  on yours gradcore diagnose data.csv --target y\n"
+        f"\n  report   ./{PAGE}    details  --ledger\n  try all  gradcore prescribe\n"
+        "  on yours gradcore diagnose data.csv --target y\n"
     )
     page = (folder / PAGE).read_text(encoding="utf-8")
     assert "one dot for each seed" in page
@@ -64,9 +65,9 @@ def test_text_is_that_of_the_library(table, capsys):
     assert main(["diagnose", table, "--target", "kind", *SICK]) == 0
     data = load_table(table, "kind")
     net = mlp([2, *30 * [16], 2], activation="sigmoid", seed=0)
-    assert (
-        capsys.readouterr().out.strip() == str(diagnose(net, data.X, data.y, optimizer="adam(0.001)")).strip()
-    )
+    text, _, offer = capsys.readouterr().out.rpartition("\n\n")
+    assert text.strip() == str(diagnose(net, data.X, data.y, optimizer="adam(0.001)")).strip()
+    assert offer == f"  try all  gradcore prescribe {table} --target kind {' '.join(SICK)}\n"
 
 
 def test_healthy_data_and_fail_on(table, capsys):

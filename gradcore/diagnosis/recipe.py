@@ -112,7 +112,7 @@ class Recipe:
         prepared = {
             name: getattr(self, name)
             for name in ("standardise", "standardise_targets", "lsuv", "pretrained")
-            if getattr(self, name) not in (False, None)
+            if getattr(self, name) is not None and getattr(self, name) is not False
         }
         return (
             {

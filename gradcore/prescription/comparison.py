@@ -1,7 +1,8 @@
 """Did it help: paired differences of scores, their interval, and Holm's correction for the number of comparisons.
 
 Seeds are paired: the k-th training of a treatment has the k-th seed and order of rows of the control.  The differences
-are tested by Student's t; an interval is as wide as the level at which its comparison was tested.
+are tested by Student's t; an interval is as wide as the level at which its comparison was tested.  All seeds are scored
+on the same rows, so that the luck of those rows does not show in the spread of the seeds: it is added.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-HELPED, NO_HELP, HARMED = "helped", "did not help", "harmed"
+HELPED, NO_HELP, HARMED, NOT_PROVED = "helped", "did not help", "harmed", "not proved"
 
 # How often at most something is said to help or harm in a whole prescription where nothing does: below the usual 5 %,
 # because scores that are counts, or train in some seeds only, are not quite normal.
@@ -34,6 +35,7 @@ class Comparison:
     p : float
         Chance of such a difference where there is none, times the number of comparisons as Holm counts them; at most 1.
     verdict : "helped", "did not help" or "harmed"
+        And "not proved" where there are too few pairs for any proof, but a difference that is more than noise.
     """
 
     pairs: int
@@ -44,7 +46,11 @@ class Comparison:
 
 
 def compare(
-    differences: Sequence[Sequence[float]], *, resolution: float, level: float = LEVEL
+    differences: Sequence[Sequence[float]],
+    *,
+    resolution: float,
+    noise: Sequence[float] = (),
+    level: float = LEVEL,
 ) -> list[Comparison]:
     """Compare several treatments with the control.
 
@@ -55,6 +61,9 @@ def compare(
     resolution : float
         The smallest difference between two scores that can be measured, such as one row of those tested: a spread
         below it says nothing.
+    noise : sequence of float
+        For each treatment, the standard error that the difference has because other rows might have been tested, which
+        all seeds share; none: 0.
     level : float
         Chance of at least one false verdict among all.
 
@@ -73,7 +82,9 @@ def compare(
     >>> [comparison.verdict for comparison in found]
     ['helped', 'did not help']
     """
-    raw = [_p_value(some, resolution) for some in differences]
+    shared = [*noise] or [0.0] * len(differences)
+    errors = [_error(some, resolution, own) for some, own in zip(differences, shared, strict=True)]
+    raw = [_p_value(some, error) for some, error in zip(differences, errors, strict=True)]
     order = sorted(range(len(raw)), key=lambda i: raw[i])
     adjusted, levels, largest = [1.0] * len(raw), [level] * len(raw), 0.0
     for rank, i in enumerate(order):
@@ -81,34 +92,41 @@ def compare(
         largest = max(largest, min(1.0, raw[i] * left))
         adjusted[i], levels[i] = largest, level / left
     return [
-        _compared(some, resolution, p, level, own)
-        for some, p, own in zip(differences, adjusted, levels, strict=True)
+        _compared(some, error, p, level, own)
+        for some, error, p, own in zip(differences, errors, adjusted, levels, strict=True)
     ]
 
 
-def _compared(some: Sequence[float], resolution: float, p: float, level: float, own: float) -> Comparison:
-    mean, error = _mean_and_error(some, resolution)
+def _compared(some: Sequence[float], error: float, p: float, level: float, own: float) -> Comparison:
+    mean = _mean(some)
     margin = t_quantile(1 - own / 2, len(some) - 1) * error if len(some) > 1 else math.inf
     verdict = NO_HELP
-    if p < level and len(some) >= PAIRS:
+    if len(some) < PAIRS:
+        verdict = NOT_PROVED if mean > 2 * error else NO_HELP
+    elif p < level:
         verdict = HELPED if mean > 0 else HARMED
     return Comparison(len(some), mean, (mean - margin, mean + margin), p, verdict)
 
 
-def _mean_and_error(some: Sequence[float], resolution: float) -> tuple[float, float]:
-    mean = math.fsum(some) / len(some)
+def _mean(some: Sequence[float]) -> float:
+    return math.fsum(some) / len(some)
+
+
+def _error(some: Sequence[float], resolution: float, noise: float) -> float:
+    """Standard error of the mean difference: from seed to seed, and from rows to rows."""
     if len(some) < 2:
-        return mean, math.inf
+        return math.inf
+    mean = _mean(some)
     variance = math.fsum((x - mean) ** 2 for x in some) / (len(some) - 1)
-    return mean, math.sqrt(max(variance, resolution**2) / len(some))
+    return math.sqrt(max(variance, resolution**2) / len(some) + noise**2)
 
 
-def _p_value(some: Sequence[float], resolution: float) -> float:
+def _p_value(some: Sequence[float], error: float) -> float:
     """Two-sided; 1 where nothing differs or too few pairs are there."""
-    if len(some) < PAIRS:
+    mean = _mean(some)
+    if len(some) < PAIRS or mean == 0:
         return 1.0
-    mean, error = _mean_and_error(some, resolution)
-    return 2 * (1 - t_probability(abs(mean) / error, len(some) - 1)) if mean else 1.0
+    return 2 * (1 - t_probability(abs(mean) / error, len(some) - 1))
 
 
 def t_probability(t: float, freedom: int) -> float:

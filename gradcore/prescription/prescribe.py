@@ -209,9 +209,9 @@ def prescribe(
 
     Every treatment and the untreated control are trained from new initial weights, the k-th time from the k-th seed, on
     the same rows in the same order, and scored on rows that none of them saw. All are tried with two seeds, in the
-    order of what one batch promises, the smallest change first; the better half goes on to `seeds` of them; the best
-    two and the control are trained anew from at least eight seeds that had no part in their choice. `net` is never
-    changed.
+    order of what one batch promises, the smallest change first; those that score above the control go on to `seeds` of
+    them; the best two and the control are trained anew from at least eight seeds that had no part in their choice.
+    `net` is never changed.
 
     Parameters
     ----------
@@ -257,8 +257,9 @@ def prescribe(
     Notes
     -----
     "Helped" and "harmed" are said where the mean of the paired differences from the control is not zero by Student's t,
-    corrected by Holm for the number of treatments, at a level of 3 % for the whole prescription: half of it for the
-    first choice among all, half for the fresh seeds.
+    with the chance of other rows to score on in its error, and corrected by Holm for the number of treatments, at a
+    level of 3 % for the whole prescription: half of it for the first choice among all, half for the fresh seeds. "Not
+    proved" is what looked better on fewer than five seeds, for which the budget allowed no more.
 
     Examples
     --------
@@ -465,23 +466,28 @@ class _Course:
         return sorted(tried, key=lambda trial: (-round(trial.mean / step), *_size(trial)))
 
     def _kept(self) -> list[Change]:
-        """Return the better half of the treatments; the others are not worth more seeds."""
+        """Return the treatments that may help, and in any case the first few; the others are not worth more seeds."""
         ranked = self._ranked()
-        count = max(KEPT, -(-len(ranked) // 2))
-        for trial in ranked[count:]:
-            assert trial.change is not None
-            self.trials[trial.change] = replace(
-                self.trials[trial.change], note=f"left after {len(trial.results)} seeds"
-            )
-        return [trial.change for trial in ranked[:count] if trial.change is not None]
+        control = self._control_of(range(FIRST_SEEDS))
+        kept = [
+            trial
+            for place, trial in enumerate(ranked)
+            if place < KEPT or trial.mean > control + self.lab.noise(trial.mean, control)
+        ]
+        for trial in ranked:
+            if trial not in kept and trial.change is not None:
+                note = f"left after {len(trial.results)} seeds"
+                self.trials[trial.change] = replace(self.trials[trial.change], note=note)
+        return [trial.change for trial in kept if trial.change is not None]
+
+    def _control_of(self, seeds: range) -> float:
+        return self.lab.trial(self._control, seeds).mean
 
     def _finalists(self) -> list[Change]:
         """Return the best two that score above the control."""
-        control = self.lab.trial(self._control, range(self.seeds))
+        control = self._control_of(range(self.seeds))
         better = [
-            trial
-            for trial in self._ranked()
-            if len(trial.results) > FIRST_SEEDS and trial.mean > control.mean
+            trial for trial in self._ranked() if len(trial.results) > FIRST_SEEDS and trial.mean > control
         ]
         self.finalists = [trial.change for trial in better[:FINALISTS] if trial.change is not None]
         return self.finalists
@@ -537,18 +543,20 @@ class _Course:
         return list((found | proposed).values())
 
     def _compare(self, trials: dict[Change, Trial], changes: Sequence[Change], seeds: Sequence[int]) -> None:
-        results = self.lab.results
-        pairs = [
-            [
-                results[change, seed].score - results[None, seed].score
+        results, lab = self.lab.results, self.lab
+        told, differences, noise = [], [], []
+        for change in changes:
+            pairs = [
+                (results[change, seed].score, results[None, seed].score)
                 for seed in seeds
                 if (change, seed) in results and (None, seed) in results
             ]
-            for change in changes
-        ]
-        told = [(change, some) for change, some in zip(changes, pairs, strict=True) if len(some) > 1]
-        found = compare([some for _, some in told], resolution=self.lab.resolution, level=LEVEL / 2)
-        for (change, _), comparison in zip(told, found, strict=True):
+            if len(pairs) > 1:
+                told.append(change)
+                differences.append([treated - control for treated, control in pairs])
+                noise.append(lab.noise(*np.mean(pairs, axis=0)))
+        found = compare(differences, resolution=lab.resolution, noise=noise, level=LEVEL / 2)
+        for change, comparison in zip(told, found, strict=True):
             trials[change] = replace(trials[change], comparison=comparison)
 
     def _best(self, helped: Sequence[Trial]) -> Trial | None:
@@ -581,5 +589,5 @@ def _promise(trial: Trial) -> tuple[float, ...]:
 
 def _merit(trial: Trial) -> tuple[float, ...]:
     """Sort key for tables: what helped first, by score; what was not tried last."""
-    order = ("helped", "did not help", "harmed", "not tried")
+    order = ("helped", "not proved", "did not help", "harmed", "not tried")
     return order.index(trial.verdict), -trial.mean if trial.results else 0.0

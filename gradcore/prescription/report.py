@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 # Rows of the table; the others are counted.
 SHOWN = 16
 
-_NAME, _SEEDS = 34, 5
+_NAME, _SEEDS = 31, 4
 
 
 def render(prescription: Prescription, style: Style = PLAIN, *, shown: int = SHOWN) -> str:
@@ -59,9 +59,9 @@ def _row(trial: Trial, style: Style) -> str:
     some = scores(trial.scores[:_SEEDS])
     more = "…" if len(trial.scores) > _SEEDS else ""
     difference = words.signed(trial.comparison.difference) if trial.comparison else ""
-    word = trial.verdict or f"trains in {words.count(trial)}"
+    word = trial.verdict or f"{trial.trained} of {len(trial.results)} train"
     word = {HELPED: style.good, HARMED: style.bad}.get(trial.verdict, str)(word)
-    fresh = style.dim(" (fresh seeds)") if trial.fresh else ""
+    fresh = style.dim(" (fresh)") if trial.fresh else ""
     name = trial.name if len(trial.name) < _NAME else trial.name[: _NAME - 2] + "…"
     return f"  {name:<{_NAME}}{some + more:<{5 * _SEEDS + 2}}{difference:>7}   {word}{fresh}".rstrip()
 

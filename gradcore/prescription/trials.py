@@ -371,6 +371,17 @@ class Laboratory:
         bar = self.bar
         return sum(result.loss <= bar and result.loss < 1 for result in results)
 
+    def noise(self, *scores: float) -> float:
+        """Standard error of the difference of two scores because other rows might have been tested.
+
+        Of shares of right answers the binomial one, as if the two erred independently; of coefficients of determination
+        that of the residual's variance, whose relative error on n rows is the root of 2 / n.
+        """
+        rows = len(self.data.X_test)
+        if self.setting.data.loss.classification:
+            return math.sqrt(sum(score * (1 - score) for score in scores) / rows)
+        return math.sqrt(sum((1 - score) ** 2 for score in scores) * 2 / rows)
+
     @cached_property
     def resolution(self) -> float:
         """The smallest difference between two scores that means anything."""

@@ -220,8 +220,9 @@ class _SideBySide:
             while more:
                 more = False
                 for group in self.groups:
+                    self._go_on(group)
                     self._admit(group)
-                    prepared = self._prepare(group)
+                    prepared = [present.run for present in group]
                     if running is not None:
                         running.result()
                     more = more or bool(prepared)
@@ -241,8 +242,13 @@ class _SideBySide:
                 pool.shutdown()
         return self.runs
 
+    def _go_on(self, group: list[_Present]) -> None:
+        """Book the last round of a group and get its next one ready; who is at the end leaves."""
+        share = self._share(len(group))
+        group[:] = [present for present in group if self._prepare(present, share)]
+
     def _admit(self, group: list[_Present]) -> None:
-        """Begin so many that the threads have enough for a round."""
+        """Begin so many more that the threads have enough for a round."""
         left = sum(present.left for present in group)
         while len(group) < SHARES * self.threads or left < ROUND * self.threads * self.speed:
             begin = next(self.waiting, None)
@@ -250,20 +256,21 @@ class _SideBySide:
                 break
             run = begin()
             self.runs.append(run)
-            group.append(_Present(run, run.course()))
-            left += group[-1].left
+            present = _Present(run, run.course())
+            if self._prepare(present, self._share(len(group) + 1)):
+                group.append(present)
+                left += present.left
 
-    def _prepare(self, group: list[_Present]) -> list[Run]:
-        """Book the last round of a group and get its next one ready; who is at the end leaves."""
-        share = ROUND * self.threads * self.speed / max(1, len(group))
-        going = []
-        for present in group:
-            present.run.pace = max(1, int(share / _work(present.run)))
-            if next(present.course, None) is not None:
-                going.append(present)
-        self.done += len(group) - len(going)
-        group[:] = going
-        return [present.run for present in going]
+    def _share(self, present: int) -> float:
+        """Return the work of a round for each of those present, if there are enough of them."""
+        return ROUND * self.threads * self.speed / max(present, SHARES * self.threads)
+
+    def _prepare(self, present: _Present, share: float) -> bool:
+        """Get the next steps of a training ready; False where there are none."""
+        present.run.pace = max(1, int(share / _work(present.run)))
+        going = next(present.course, None) is not None
+        self.done += not going
+        return going
 
     def _run(self, runs: list[Run]) -> None:
         start = time.perf_counter()

@@ -10,6 +10,7 @@ from gradcore.prescription.comparison import (
     HELPED,
     LEVEL,
     NO_HELP,
+    NOT_PROVED,
     compare,
     t_probability,
     t_quantile,
@@ -67,7 +68,16 @@ def test_identical_results_prove_nothing_and_equal_gains_are_not_infinitely_sure
 
 def test_few_pairs_prove_nothing():
     assert compare([[0.9, 0.9], [0.9] * 4, [0.9] * 5], resolution=0.001)[2].verdict == HELPED
-    assert {c.verdict for c in compare([[0.9, 0.9], [0.9] * 4], resolution=0.001)} == {NO_HELP}
+    assert {c.verdict for c in compare([[0.9, 0.9], [0.9] * 4], resolution=0.001)} == {NOT_PROVED}
+    assert {c.verdict for c in compare([[-0.9, -0.9], [0.9, -0.8]], resolution=0.001)} == {NO_HELP}
+
+
+def test_the_luck_of_the_tested_rows_is_in_the_error():
+    some = [[0.03, 0.031, 0.029, 0.03, 0.03, 0.031, 0.03, 0.03]]
+    assert compare(some, resolution=0.001)[0].verdict == HELPED
+    (wide,) = compare(some, resolution=0.001, noise=[0.02])
+    assert wide.verdict == NO_HELP
+    assert wide.interval[0] < 0 < wide.interval[1]
 
 
 @pytest.mark.parametrize(

@@ -54,14 +54,6 @@ def test_each_dose_changes_the_recipe_and_makes_a_network_that_trains(kind):
         assert np.isfinite(made.network.parameters).all()
 
 
-def test_none_applies_twice():
-    for kind, treatment in TREATMENTS.items():
-        some = OTHERS.get(kind, PLAIN)
-        for change in treatment.doses(some):
-            cured = Subject(some.recipe.changed(change), some.rows, some.regression)
-            assert cured.recipe not in [cured.recipe.changed(again) for again in treatment.doses(cured)]
-
-
 def test_what_does_not_apply_offers_nothing():
     shallow = subject(mlp([4, 2]), optimizer=Adam())
     for kind in ("fewer_layers", "activation", "lsuv", "batch_norm", "residual", "autoencoder", "dropout"):
