@@ -49,6 +49,13 @@ class History:
     batch_size, threads : int
     stopped : str or None
         Why the training ended early; None: all epochs were run.
+
+    Examples
+    --------
+    >>> from gradcore import mlp
+    >>> history = mlp([1, 4, 1], seed=0).fit([[0.0], [1.0]], [0.0, 1.0], epochs=3, seed=0)
+    >>> history.epochs, history.steps, history.loss_name
+    ([0, 1, 2], 3, 'mse')
     """
 
     loss_name: str

@@ -234,8 +234,9 @@ def pretrain_autoencoder(
     layer that has a bias (residual blocks, a norm in front) its input stays as it is, and only the target is
     standardised.
 
-    That scaling alone (``epochs=0``) starts a sigmoid network of ten layers; of forty layers only what was learnt does.
-    A network whose signal and gain are near 1 already gains nothing. Numbers: docs/initialising.md.
+    On the digits that scaling alone (``epochs=0``) starts sigmoid networks of twenty layers; at forty it fails in some
+    seeds, and what was learnt starts all. A network whose signal and gain are near 1 already gains nothing. Numbers:
+    docs/initialising.md.
 
     Examples
     --------
@@ -246,7 +247,7 @@ def pretrain_autoencoder(
     >>> history = pretrain_autoencoder(net, X, epochs=20, seed=0)
     >>> len(history.layers), history.history["loss"][-1] < 0.9
     (3, True)
-    >>> bool(history.before.signal[-1] < 0.01), bool(history.after.signal[-1] > 0.1)
+    >>> bool(history.before.signal[-1] < 0.02), bool(history.after.signal[-1] > 0.2)
     (True, True)
     """
     with net._training():
