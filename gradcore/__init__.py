@@ -22,7 +22,7 @@ _HOME = {
     "GradcoreWarning": "errors",
     "History": "training.history",
     "Network": "network",
-    "Prescription": "prescription.prescribe",
+    "Prescription": "prescription.result",
     "Probe": "health.probe",
     "Residual": "layers",
     "Statistics": "array_statistics",

@@ -30,7 +30,8 @@ from gradcore.layers import (
     Residual as Residual,
 )
 from gradcore.network import Network as Network, mlp as mlp
-from gradcore.prescription.prescribe import Prescription as Prescription, prescribe as prescribe
+from gradcore.prescription.prescribe import prescribe as prescribe
+from gradcore.prescription.result import Prescription as Prescription
 from gradcore.softmaxes import softmax as softmax
 from gradcore.stepper import Stepper as Stepper
 from gradcore.threads import set_threads as set_threads

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -12,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gradcore.diagnosis.changes import Change, dense_layers
+from gradcore.errors import GradcoreWarning
 from gradcore.initializers import lsuv_
 from gradcore.layers import Dense, Layer
 from gradcore.network import Network
@@ -88,16 +90,23 @@ class Recipe:
         return Network(self.layers, input_size=self.input_size, dtype=self.dtype, seed=seed)
 
     def prepare_(self, net: Network, X: Array, seed: int) -> float:
-        """Do what comes before training, on the inputs that it is trained with; return the seconds that it took."""
-        seconds = 0.0
-        if self.lsuv:
-            lsuv_(net, X[:LSUV_ROWS])
-        if self.pretrained is not None:
-            history = pretrain_autoencoder(
-                net, X, epochs=PRETRAINING_EPOCHS, noise=self.pretrained, seed=seed, progress=False
-            )
-            seconds += history.seconds
-        return seconds
+        """Do what comes before training, on the inputs that it is trained with; return the seconds that it took.
+
+        Raises
+        ------
+        ValueError
+            These weights cannot be prepared, such as those of a layer that is dead.
+        """
+        begin = time.perf_counter()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", GradcoreWarning)  # what it is worth is measured
+            if self.lsuv:
+                lsuv_(net, X[:LSUV_ROWS])
+            if self.pretrained is not None:
+                pretrain_autoencoder(
+                    net, X, epochs=PRETRAINING_EPOCHS, noise=self.pretrained, seed=seed, progress=False
+                )
+        return time.perf_counter() - begin
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -261,6 +270,8 @@ class Trained:
     inputs, targets : Scaling or None
     seconds : float
         Its share of the time that all took.
+    failed : str
+        Why it could not be prepared and was not trained; empty where it could.
     """
 
     network: Network
@@ -268,32 +279,39 @@ class Trained:
     inputs: Scaling | None
     targets: Scaling | None
     seconds: float
+    failed: str = ""
 
 
 def train(jobs: Sequence[Job], data: Data, *, threads: int | Literal["auto"] = "auto") -> list[Trained]:
     """Make many trainings side by side; those of recipes that scale alike share their data."""
     ready: dict[tuple[bool, bool], tuple[Data, Scaling | None, Scaling | None]] = {}
-    networks, before = [], []
+    networks, before, failures = [], [], []
     for job in jobs:
         key = job.recipe.standardise, job.recipe.standardise_targets
         if key not in ready:
             ready[key] = data.scaled(job.recipe)
-        net = job.recipe.network(job.network_seed)
-        before.append(job.recipe.prepare_(net, ready[key][0].X, job.order_seed))
+        net, seconds, failed = job.recipe.network(job.network_seed), 0.0, ""
+        try:
+            seconds = job.recipe.prepare_(net, ready[key][0].X, job.order_seed)
+        except ValueError as error:
+            failed = str(error)
         networks.append(net)
+        before.append(seconds)
+        failures.append(failed)
     parts = [ready[job.recipe.standardise, job.recipe.standardise_targets] for job in jobs]
     settings: dict[str, Any] = {}
     for job in jobs:
         for name, value in job.recipe.settings.items():
             settings.setdefault(name, []).append(value)
+    epochs = [0 if failed else job.epochs for job, failed in zip(jobs, failures, strict=True)]
     start = time.perf_counter()
     fit_many(
-        networks, [(part.X, part.y) for part, _, _ in parts], epochs=[job.epochs for job in jobs],
+        networks, [(part.X, part.y) for part, _, _ in parts], epochs=epochs,
         seed=[job.order_seed for job in jobs], on_fault="ignore", progress=False, threads=threads, **settings,
     )  # fmt: skip
     work = np.array([job.recipe.work * job.epochs * len(data.X) / job.recipe.batch_size for job in jobs])
     shares = (time.perf_counter() - start) * work / work.sum()
     return [
-        Trained(net, *part, seconds + float(share))
-        for net, part, seconds, share in zip(networks, parts, before, shares, strict=True)
+        Trained(net, *part, seconds + float(share), failed)
+        for net, part, seconds, share, failed in zip(networks, parts, before, shares, failures, strict=True)
     ]

@@ -11,7 +11,7 @@ from gradcore.prescription import words
 from gradcore.prescription.comparison import HARMED, HELPED
 
 if TYPE_CHECKING:
-    from gradcore.prescription.prescribe import Prescription
+    from gradcore.prescription.result import Prescription
     from gradcore.prescription.trials import Trial
 
 # Rows of the table; the others are counted.

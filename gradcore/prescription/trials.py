@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -12,14 +13,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gradcore.diagnosis.changes import Change
+from gradcore.diagnosis.changes import Change, dense_layers
 from gradcore.diagnosis.examine import Setting, examine
 from gradcore.diagnosis.observe import Batch, observe
 from gradcore.diagnosis.recipe import Data, Job, Recipe, Trained, train
 from gradcore.health.evidence import Evidence
 from gradcore.health.loss_curve import constant_loss
+from gradcore.layers import Dense, as_layers
 from gradcore.losses import Loss
 from gradcore.network import Network
+from gradcore.optimizers import Adam
 from gradcore.prescription.budget import Budget
 from gradcore.prescription.comparison import NO_HELP, Comparison
 from gradcore.prescription.journal import Journal
@@ -35,6 +38,9 @@ CALIBRATION = 0.1
 
 # Networks of the control are kept, and those of the fresh seeds, which have these numbers: one of them is handed over.
 KEPT_FROM = 1000
+
+# Units of the layers of a plain network that shows what can be reached.
+REFERENCE_WIDTH = 64
 
 # A network trains that gets this share of the way from the constant predictor to the best that any treatment reaches.
 TRAINS = 0.2
@@ -229,6 +235,7 @@ class Laboratory:
     results: dict[Key, Result] = field(default_factory=dict)
     kept: dict[Key, Trained] = field(default_factory=dict)
     profiles: dict[Change | None, tuple[Profile, Profile]] = field(default_factory=dict)
+    reached: float = 1.0
     _constants: dict[tuple[str, bool, int], float] = field(default_factory=dict)
 
     def recipe_of(self, change: Change | None) -> Recipe:
@@ -323,7 +330,8 @@ class Laboratory:
         recipe = self.recipe_of(change)
         batch = self.setting.batch if change is None else change.data(self.setting.batch)
         start = recipe.network(self.network_seed)
-        recipe.prepare_(start, batch.X, self.seed)
+        with suppress(ValueError):  # (then it was not trained either)
+            recipe.prepare_(start, batch.X, self.seed)
         self.profiles[change] = Profile.of(start, batch), Profile.of(trained, batch)
 
     def made(self, change: Change | None, seed: int) -> Trained:
@@ -335,6 +343,17 @@ class Laboratory:
             )
             (self.kept[change, seed],) = train([job], self.data)
         return self.kept[change, seed]
+
+    def refer(self) -> None:
+        """Train a plain network of two layers on scaled data: what can be reached here at all, whatever was tried."""
+        outputs = dense_layers(self.recipe.layers)[-1].units
+        plain = Recipe(
+            as_layers([Dense(REFERENCE_WIDTH), "tanh", Dense(REFERENCE_WIDTH), "tanh", Dense(outputs)]),
+            self.recipe.input_size, self.recipe.dtype, self.recipe.loss.partition("(")[0], Adam(0.003), 32,
+            standardise=True, standardise_targets=not self.setting.data.loss.classification,
+        )  # fmt: skip
+        job = Job(plain, self.budget.epochs(32), self.network_seed, self.seed)
+        self.reached = min(self.reached, *(self._measured(made).loss for made in train([job], self.data)))
 
     def calibrate(self) -> None:
         """Find out how fast trainings go here."""
@@ -364,7 +383,7 @@ class Laboratory:
     def bar(self) -> float:
         """Loss, over that of the constant predictor, from which a network trains."""
         reached = [result.loss for result in self.results.values() if math.isfinite(result.loss)]
-        return 1 - TRAINS * (1 - min([1.0, *reached]))
+        return 1 - TRAINS * (1 - min([1.0, self.reached, *reached]))
 
     def trained(self, results: Iterable[Result]) -> int:
         """Count those that train."""

@@ -9,7 +9,7 @@ from gradcore.diagnosis.words import score_label
 from gradcore.prescription.comparison import HARMED, HELPED
 
 if TYPE_CHECKING:
-    from gradcore.prescription.prescribe import Prescription
+    from gradcore.prescription.result import Prescription
     from gradcore.prescription.trials import Trial
 
 # Rows outside the largest class, or in all, below which more data is the first thing to ask for.

@@ -9,7 +9,7 @@ import gradcore
 from gradcore.diagnosis.changes import Change
 from gradcore.layers import Activation, Dense
 from gradcore.network import Network, mlp
-from gradcore.prescription import prescribe as module, trials
+from gradcore.prescription import course as module, trials
 from gradcore.prescription.comparison import HARMED, HELPED, NO_HELP
 from gradcore.prescription.prescribe import prescribe
 
