@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterable, Sequence
 
 from gradcore.diagnosis.changes import Change
+from gradcore.diagnosis.what_if import joint
 from gradcore.prescription.trials import Trial
 
 # What lets the signal through whatever the weights were; the other changes put one more thing right.
@@ -23,10 +24,15 @@ DOSES = 2
 
 
 def combined(trials: Sequence[Trial]) -> list[Change]:
-    """Return two changes at once: the best that let the signal through, each with each other thing put right."""
+    """Return two changes at once: the best that let the signal through, each with each other thing put right.
+
+    And the most promising single changes of different causes, two by two.
+    """
     ranked = sorted(trials, key=_promise)
     bases = [trial.change for trial in ranked if trial.change and SIGNAL & set(trial.change.made)][:BASES]
-    return _new((base.with_(remedy) for remedy in _remedies(ranked) for base in bases), trials)
+    pairs = [base.with_(remedy) for remedy in _remedies(ranked) for base in bases]
+    pairs += joint([(trial.change, -_promise(trial)) for trial in ranked if trial.change])
+    return _new(pairs, trials)
 
 
 def all_at_once(trials: Sequence[Trial]) -> list[Change]:

@@ -223,8 +223,8 @@ class _Replay:
             # before an op that works in place its operands are read
             self._run(stop=op - 1)
         source = self._activation(int(row["input"]), int(row["columns_in"]))
-        # (read here: the join's other operand may be any earlier slot)
-        skip = self._activation(int(self.table[int(row["partner"])]["input"]), int(row["columns_in"]))
+        if kind == _JOIN:  # (read here: its other operand may be any earlier slot)
+            skip = self._activation(int(self.table[int(row["partner"])]["input"]), int(row["columns_in"]))
         self._run(stop=op)
         at, column, value = _first(self._activation(int(row["output"]), int(row["columns_out"])))
         operands: dict[str, Any]

@@ -318,3 +318,11 @@ def test_located_exactly(make, argument, dtype, expected, seed):
     np.testing.assert_array_equal(net.state, before[1])
     assert fault.ledger.step == fault.step
     assert str(fault).startswith(f"step {fault.step} (epoch 0): ")
+
+
+def test_an_op_that_is_wider_than_the_rest_of_the_network_behind_it():
+    # what a join would read lies beyond the workspace here
+    net = Network([Dense(4), Dense(90, init="normal(1e30)"), "exponential", Dense(1)], input_size=2, seed=0)
+    history = net.fit(np.ones((8, 2)), np.ones(8), epochs=1, on_fault="ignore", progress=False)
+    assert history.faults[0].pass_ == "forward"
+    assert history.faults[0].name == "exponential 1"
