@@ -187,14 +187,19 @@ def clip_grad_adaptive_(
     factor = check_non_negative("clip_factor", clip_factor, allow_inf=True)
     eps = check_positive("eps", eps)
     check_flag("error_if_nonfinite", error_if_nonfinite)
-    pairs = _pair(grads, params)
-    culprit = _first_nonfinite([g for pair in pairs for g in pair])
+    if isinstance(grads, Iterable) and not isinstance(grads, np.ndarray | Mapping):
+        grads = list(grads)
+    gradients = _collect(grads, written=True)
+    parameters = _parameters_of(gradients, grads, params)
+    culprit = _first_nonfinite([*gradients, *parameters])
     if culprit is not None:
         if error_if_nonfinite:
             raise ValueError(f"{culprit}; no gradient was changed")
         warnings.warn(f"{culprit}; no gradient was changed", GradcoreWarning, stacklevel=2)
         return 0
-    return sum(_scale_units(g.array, p.array, factor, eps) for g, p in pairs)
+    return sum(
+        _scale_units(g.array, p.array, factor, eps) for g, p in zip(gradients, parameters, strict=True)
+    )
 
 
 def grad_norm(grads: Gradients, norm_type: float | str = 2.0) -> float:
@@ -276,30 +281,23 @@ def _check_floats(name: str, array: Any) -> None:
         raise TypeError(f"{name} must hold float16, float32 or float64, not {array.dtype}")
 
 
-def _pair(grads: Gradients, params: Gradients) -> list[tuple[_Gradient, _Gradient]]:
-    """Pair each gradient, once, with its parameter, all of them checked."""
-    if isinstance(grads, Mapping) and isinstance(params, Mapping):
+def _parameters_of(gradients: list[_Gradient], grads: Any, params: Any) -> list[_Gradient]:
+    """List the parameter of each of the collected gradients, all of them checked."""
+    for kind, name in ((np.ndarray, "array"), (Mapping, "mapping")):
+        if isinstance(grads, kind) != isinstance(params, kind):
+            raise TypeError(
+                f"of grads and params one is a single {name} and the other is not: give two alike"
+            )
+    if isinstance(grads, Mapping):
         absent = [key for key, g in grads.items() if g is not None and key not in params]
         if absent:
-            raise ValueError(
-                f"params has nothing under {absent[0]!r}, which grads has; no gradient was changed"
-            )
+            raise ValueError(f"params has nothing under {absent[0]!r}, as grads has; no gradient was changed")
         params = {key: params.get(key) for key in grads}
-    elif isinstance(grads, Mapping) or isinstance(params, Mapping):
-        raise TypeError("grads and params must both be mappings, or neither")
-    elif isinstance(grads, np.ndarray) != isinstance(params, np.ndarray):
-        raise TypeError("grads and params must both be arrays, or both be iterables of arrays")
-    elif not isinstance(grads, np.ndarray) and isinstance(grads, Iterable):
-        grads = list(grads)
-    parameters = _named(params, "parameter", "params")
-    gradients = _collect(grads, written=True)
-    listed = [g for _, g in _named(grads, "gradient", "grads")]
-    if len(listed) != len(parameters):
-        raise ValueError(
-            f"{len(listed)} gradients and {len(parameters)} parameters do not match; no gradient was changed"
-        )
-    owner = {}
-    for g, (name, parameter) in zip(listed, parameters, strict=True):
+    named, listed = _named(params, "parameter", "params"), _named(grads, "gradient", "grads")
+    if len(named) != len(listed):
+        raise ValueError(f"{len(listed)} gradients but {len(named)} parameters; no gradient was changed")
+    owner: dict[Any, _Gradient] = {}
+    for (_, g), (name, parameter) in zip(listed, named, strict=True):
         if g is None:
             continue
         _check_floats(name, parameter)
@@ -308,7 +306,7 @@ def _pair(grads: Gradients, params: Gradients) -> list[tuple[_Gradient, _Gradien
                 f"{name} has shape {parameter.shape}, its gradient {g.shape}; no gradient was changed"
             )
         owner.setdefault(memory_key(g), _Gradient(name, np.asarray(parameter)))
-    return [(g, owner[memory_key(g.array)]) for g in gradients]
+    return [owner[memory_key(g.array)] for g in gradients]
 
 
 def _check_apart(gradients: list[_Gradient]) -> None:

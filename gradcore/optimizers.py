@@ -64,8 +64,8 @@ class Optimizer:
 class SGD(Optimizer):
     """Stochastic gradient descent with optional (Nesterov) momentum.
 
-    ``g += weight_decay w + l1 sign(w); v = momentum v + g; w -= lr v`` (Nesterov: ``w -= lr (g + momentum v)``), where
-    the first v is g itself.  Source: Sutskever, Martens, Dahl & Hinton (2013) in PyTorch's form.
+    ``g += weight_decay w + l1 sign(w); v = momentum v + g; w -= lr v`` (Nesterov: ``w -= lr (g + momentum v)``),
+    where the first v is g itself.  Source: Sutskever, Martens, Dahl & Hinton (2013) in PyTorch's form.
 
     Examples
     --------

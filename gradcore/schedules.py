@@ -8,7 +8,6 @@ formulas, k = step - 1 is what its schedulers call the epoch; after the last ste
 from __future__ import annotations
 
 import math
-import numbers
 from dataclasses import dataclass
 from typing import Any
 
@@ -275,7 +274,7 @@ def _half_cosine(start: float, end: float, progress: Doubles) -> Doubles:
 
 def _check_length(name: str, value: Any, *, positive: bool = False) -> float | int:
     """Return a share of all steps as a float in [0, 1], or steps as an int."""
-    if isinstance(value, numbers.Integral) and not isinstance(value, bool):
+    if isinstance(value, int | np.integer) and not isinstance(value, bool):
         return check_integer(name, value, minimum=int(positive))
     share = check_number(name, value)
     if not (0 <= share <= 1) or (positive and share == 0):

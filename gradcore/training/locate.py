@@ -197,22 +197,21 @@ class _Replay:
 
     def _clipped(self, hyper: Mapping[str, float]) -> Array:
         """Gradients after adaptive clipping, which leaves the output layer alone."""
-        gradients, factor = self.executor.gradients, hyper.get("clip_adaptive", math.inf)
+        gradients: Array = self.executor.gradients
+        factor = hyper.get("clip_adaptive", math.inf)
+        if factor == math.inf:
+            return gradients
         output = int(np.flatnonzero(self.table["kind"] == _DENSE)[-1])
-        slots = {
-            name: slot
+        slots = [
+            slot
             for name, slot in self.net._parameters.slots.items()
             if not slot.is_state and self.plan.parameter_names[name].op != output
-        }
-        if factor == math.inf or not slots:
-            return gradients
+        ]
         clipped, read = gradients.copy(), self.net._parameters.read
-        plain = {name: read(gradients, slot) for name, slot in slots.items()}
-        clip_grad_adaptive_(
-            plain, {name: read(self.net.parameters, slot) for name, slot in slots.items()}, factor
-        )
-        for name, slot in slots.items():
-            tile(np.atleast_2d(plain[name].T), clipped, slot.offset, self.plan.tile)
+        for slot in slots:
+            plain = read(gradients, slot)
+            clip_grad_adaptive_(plain, read(self.net.parameters, slot), factor)
+            tile(np.atleast_2d(plain.T), clipped, slot.offset, self.plan.tile)
         return clipped
 
     # -- one op

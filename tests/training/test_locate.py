@@ -322,7 +322,7 @@ def test_located_exactly(make, argument, dtype, expected, seed):
 
 def test_an_op_that_is_wider_than_the_rest_of_the_network_behind_it():
     # what a join would read lies beyond the workspace here
-    net = Network([Dense(4), Dense(90, init="normal(1e30)"), "exponential", Dense(1)], input_size=2, seed=0)
+    net = Network([Dense(90, init="normal(1e30)"), "exponential", Dense(4), Dense(1)], input_size=2, seed=0)
     history = net.fit(np.ones((8, 2)), np.ones(8), epochs=1, on_fault="ignore", progress=False)
     assert history.faults[0].pass_ == "forward"
     assert history.faults[0].name == "exponential 1"
