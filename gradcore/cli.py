@@ -120,7 +120,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--seeds", type=int, default=5, metavar="N", help="of the second round  (5)")
     add("--batch-size", type=int, default=32, metavar="N", help="rows of a training step  (32)")
-    add("--epochs", type=int, metavar="N", help="of one training  (about 1200 steps)")
+    add("--epochs", type=int, metavar="N", help="of one training  (about 1500 steps)")
     add("--jobs", type=int, metavar="N", help="trainings at the same time  (one per core)")
     add("--log", metavar="PATH", help="results as JSON lines; the same call goes on from them")
     add("--html", metavar="PATH", help="write the report as a page as well")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gradcore.diagnosis.changes import Change, dense_layers, describe, hidden_activations
@@ -341,16 +342,13 @@ def change_lines(net: Network, optimizer: Optimizer, change: Change) -> list[str
         lines.append(("", "y = (y - y.mean()) / y.std()"))
     if change.linear_output:
         lines.append((f'output "{net.layers[-1].spec}"', "output linear: the loss takes logits or values"))  # type: ignore[union-attr]
-    elif change.rebuilds:
+    if change.width != 1 or change.depth != 1:
         layers = change.layers(net.layers, net.input_size)
-        before, after = describe(net.layers), describe(layers)
-        if change.width != 1 or change.depth != 1:
-            lines.append((f"hidden layers {_sizes(net.layers)}", f"hidden layers {_sizes(layers)}"))
-            before, after = (before, after) if before != after else (None, None)
-        if before and after:
-            lines.append(_aligned(before, after))
-        elif not lines:
-            lines.append(("", change.structure.name))
+        lines.append((f"hidden layers {_sizes(net.layers)}", f"hidden layers {_sizes(layers)}"))
+    rest = replace(change.structure, linear_output=False, width=1, depth=1.0)
+    if rest.made:
+        before, after = describe(net.layers), describe(rest.layers(net.layers, net.input_size))
+        lines.append(_aligned(before, after) if before and after else ("", rest.name))
     if change.lsuv:
         lines.append(("", "gradcore.initializers.lsuv_(net, X)"))
     if change.pretrained is not None:

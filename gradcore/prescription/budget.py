@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from gradcore.errors import check_positive
 
 # Steps of one training: so many that sound networks of the usual sizes are past the steep part of their course …
-STEPS = 1200
+STEPS = 1500
 
 # … three times as many with batches of a few rows …
 FEW_ROWS, FEW_ROWS_STEPS = 8, 3
@@ -35,7 +35,7 @@ class Budget:
     rows : int
         To train on.
     epochs : int or None
-        Of one training; None: about 1200 steps, fewer where the budget is short.
+        Of one training; None: about 1500 steps, fewer where the budget is short.
     """
 
     def __init__(self, text: str | float, rows: int, epochs: int | None) -> None:
@@ -46,6 +46,7 @@ class Budget:
         self.begin = time.perf_counter()
         self.spent_steps = 0
         self.speed = FIRST_SPEED  # multiplications per second, all threads together
+        self.setup = 0.0  # seconds that every training costs beside its steps
         self.until = 1.0  # share that may be spent now
 
     @property
@@ -61,27 +62,14 @@ class Budget:
         steps = self.steps_of_one * (FEW_ROWS_STEPS if batch_size < FEW_ROWS else 1)
         return max(2, math.ceil(steps * min(batch_size, self.rows) / self.rows))
 
-    def plan(self, works: Sequence[float], counts: Sequence[int]) -> int:
-        """Choose how long a training is, for these works of one step and numbers of trainings; return how many fit.
-
-        The first ones that fit are those that count: they are in the order of promise.
-        """
-        steps = min(STEPS, self.steps) if self.fixed_epochs is None else self.epochs(32) * self.rows / 32
-        shares = [work * count for work, count in zip(works, counts, strict=True)]
-        seconds = 0.8 * self.left * min(self.seconds, 1e9)
-        affordable = min(
-            seconds * self.speed / max(sum(shares), 1e-9), 0.9 * self.steps / max(1, sum(counts))
-        )
-        if self.fixed_epochs is None:
-            self.steps_of_one = int(max(FEWEST_STEPS, min(steps, affordable)))
-            steps = self.steps_of_one
-        total_work, total_steps = 0.0, 0.0
-        for number, (share, count) in enumerate(zip(shares, counts, strict=True)):
-            total_work += share * steps
-            total_steps += count * steps
-            if total_work > seconds * self.speed or total_steps > self.steps:
-                return number
-        return len(shares)
+    def plan(self, works: Sequence[float], counts: Sequence[float]) -> None:
+        """Choose how long a training is, for these works of one step and numbers of trainings."""
+        if self.fixed_epochs is not None:
+            return
+        work = sum(work * count for work, count in zip(works, counts, strict=True))
+        seconds = self.left * min(self.seconds, 1e9) - self.setup * sum(counts)
+        affordable = min(seconds * self.speed / work, self.steps / sum(counts))
+        self.steps_of_one = int(max(FEWEST_STEPS, min(STEPS, affordable)))
 
     def next_stretch(self, works: Sequence[float], seconds: float, threads: int) -> int:
         """Return how many of the next trainings to make before looking at the clock again; 0: the budget is spent."""
@@ -94,13 +82,18 @@ class Budget:
                 return number
         return len(works)
 
+    def measure(self, short: float, long: float, less: float, more: float, trainings: int) -> None:
+        """Take the speed from the seconds of short and of long trainings, and from their work."""
+        self.speed = (more - less) / max(long - short, 1e-6)
+        self.setup = max(0.0, short - less / self.speed) / trainings
+
     @contextmanager
-    def spending(self, work: float, steps: int) -> Iterator[None]:
-        """Measure the speed of what is done inside."""
+    def spending(self, work: float, steps: int, trainings: int) -> Iterator[None]:
+        """Book what is done inside, and how fast it went."""
         start = time.perf_counter()
         yield
-        elapsed = time.perf_counter() - start
-        self.speed = work / max(elapsed, 1e-6)
+        elapsed = time.perf_counter() - start - self.setup * trainings
+        self.speed = work / max(elapsed, 0.1 * work / self.speed)
         self.spent_steps += steps
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 HELPED, NO_HELP, HARMED, NOT_PROVED = "helped", "did not help", "harmed", "not proved"
 
@@ -19,6 +20,15 @@ LEVEL = 0.03
 
 # Fewer pairs prove nothing: chance alone makes all of four differences alike too often.
 PAIRS = 5
+
+
+class Counts(NamedTuple):
+    """How often a treatment trains, and the control."""
+
+    treated: int
+    treatments: int
+    control: int
+    controls: int
 
 
 @dataclass(frozen=True)
@@ -33,7 +43,8 @@ class Comparison:
     interval : tuple of float
         Of the mean, at the level it was tested at.
     p : float
-        Chance of such a difference where there is none, times the number of comparisons as Holm counts them; at most 1.
+        Chance of such a difference, of scores or of how often it trains, where there is none; times the number of
+        comparisons as Holm counts them, at most 1.
     verdict : "helped", "did not help" or "harmed"
         And "not proved" where there are too few pairs for any proof, but a difference that is more than noise.
     """
@@ -50,6 +61,7 @@ def compare(
     *,
     resolution: float,
     noise: Sequence[float] = (),
+    trained: Sequence[Counts] = (),
     level: float = LEVEL,
 ) -> list[Comparison]:
     """Compare several treatments with the control.
@@ -64,6 +76,9 @@ def compare(
     noise : sequence of float
         For each treatment, the standard error that the difference has because other rows might have been tested, which
         all seeds share; none: 0.
+    trained : sequence of Counts
+        For each treatment, in how many seeds it trains, and the control: proof enough by itself where the scores of so
+        few rows are not. None: only scores count.
     level : float
         Chance of at least one false verdict among all.
 
@@ -85,6 +100,11 @@ def compare(
     shared = [*noise] or [0.0] * len(differences)
     errors = [_error(some, resolution, own) for some, own in zip(differences, shared, strict=True)]
     raw = [_p_value(some, error) for some, error in zip(differences, errors, strict=True)]
+    if trained:  # two tests of each, of which the better counts
+        raw = [
+            min(1.0, 2 * min(p, _p_trained(some, counts)))
+            for p, some, counts in zip(raw, differences, trained, strict=True)
+        ]
     order = sorted(range(len(raw)), key=lambda i: raw[i])
     adjusted, levels, largest = [1.0] * len(raw), [level] * len(raw), 0.0
     for rank, i in enumerate(order):
@@ -127,6 +147,20 @@ def _p_value(some: Sequence[float], error: float) -> float:
     if len(some) < PAIRS or mean == 0:
         return 1.0
     return 2 * (1 - t_probability(abs(mean) / error, len(some) - 1))
+
+
+def _p_trained(some: Sequence[float], counts: Counts) -> float:
+    """Fisher's exact test of the counts, two-sided; 1 where they contradict the scores."""
+    more = counts.treated * counts.controls - counts.control * counts.treatments
+    if len(some) < PAIRS or more * _mean(some) <= 0:
+        return 1.0
+    successes, total = counts.treated + counts.control, counts.treatments + counts.controls
+    ways = [
+        math.comb(counts.treatments, k) * math.comb(counts.controls, successes - k)
+        for k in range(max(0, successes - counts.controls), min(successes, counts.treatments) + 1)
+    ]
+    seen = math.comb(counts.treatments, counts.treated) * math.comb(counts.controls, counts.control)
+    return sum(way for way in ways if way <= seen) / math.comb(total, successes)
 
 
 def t_probability(t: float, freedom: int) -> float:

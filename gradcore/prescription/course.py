@@ -22,7 +22,7 @@ from gradcore.network import Network
 from gradcore.optimizers import Optimizer
 from gradcore.prescription.budget import Budget
 from gradcore.prescription.combinations import all_at_once, combined, without_parts
-from gradcore.prescription.comparison import HELPED, LEVEL, compare
+from gradcore.prescription.comparison import HELPED, LEVEL, Counts, compare
 from gradcore.prescription.journal import Journal, fingerprint
 from gradcore.prescription.result import Prescription
 from gradcore.prescription.treatments import Subject, Treatment, caution
@@ -39,8 +39,14 @@ from gradcore.training.targets import encode
 FIRST_SEEDS = 2
 
 # … and at least so many more, that had no part in the choice, for those that are proposed.
-FRESH_SEEDS = 8
+FRESH_SEEDS, MOST_SEEDS = 8, 20
 FINALISTS = 2
+
+# Share of what is left of the budget that fresh seeds may take.
+FRESH_SHARE = 0.7
+
+# Share of the treatments that is expected to go into the second round.
+LATER = 0.3
 
 # Treatments that always go into the second round.
 KEPT = 4
@@ -116,7 +122,8 @@ class Course:
         self.case, self.chosen, self.seeds, self.budget = case, chosen, seeds, budget
         self.bar, self.stopped = bar, ""
         self.finalists: list[Change] = []
-        self.fresh = range(KEPT_FROM, KEPT_FROM + max(FRESH_SEEDS, seeds))
+        self.least = max(FRESH_SEEDS, seeds)
+        self.fresh = range(KEPT_FROM, KEPT_FROM + self.least)
         data, recipe = case.data, case.recipe
         self.diagnosis = diagnose(
             case.net.copy(), data.X, data.y, loss=recipe.loss, optimizer=recipe.optimizer,
@@ -143,29 +150,34 @@ class Course:
         self.trials = self._candidates()
         self._plan()
         first, later = range(FIRST_SEEDS), range(self.seeds)
-        self._round([None, *self.trials], first, 0.5)
+        self._round([None, *self.trials], first, 0.45)
         if self._auto:
             self.lab.refer()
-            self._combine()
-        self._round([None, *self._kept()], later, 0.8)
+            self._combine(0.55)
+        self._round([None, *self._kept()], later, 0.7)
+        if self._auto and not self._training():  # what looked like a cure was luck
+            self._combine(0.75)
+            self._round(self._kept(), later, 0.8)
+        self.fresh = self._fresh_seeds()
         self._round([None, *self._finalists()], self.fresh, 1.0)
 
-    def _combine(self) -> None:
+    def _combine(self, until: float) -> None:
         """Where nothing lets the network train, try joint changes; of one that does, leave away what is not needed."""
         for propose in (combined, all_at_once):
-            if self._training() or self.stopped:
+            if self._training():
                 return
-            self._try(propose([self._tried(change) for change in self.trials]), 0.65)
+            self._try(propose([self._tried(change) for change in self.trials]), until)
         while (best := self._training()) and len(best.made) > 1:
-            self._try([change for change in without_parts(best) if change not in self.trials], 0.7)
+            self._try([change for change in without_parts(best) if change not in self.trials], until)
             smaller = self._training()
-            if self.stopped or smaller is None or len(smaller.made) >= len(best.made):
+            if smaller is None or len(smaller.made) >= len(best.made):
                 return
 
     def _try(self, changes: Iterable[Change], until: float) -> None:
-        changes = list(changes)
-        self.trials |= {change: self._candidate("joint", change) for change in changes}
-        self._round(changes, range(FIRST_SEEDS), until)
+        trials = sorted((self._candidate("joint", change) for change in changes), key=_promise)
+        proposed = {trial.change: trial for trial in trials if trial.change is not None}
+        self.trials |= proposed
+        self._round(proposed, range(FIRST_SEEDS), until)
 
     def _training(self) -> Change | None:
         """Return the smallest change that lets the network train in all seeds so far, the best of equals."""
@@ -216,18 +228,14 @@ class Course:
     # -- the rounds
 
     def _plan(self) -> None:
-        """Choose the length of a training, and leave out what does not fit into the budget."""
+        """Choose the length of a training so that all that is planned fits into the budget."""
         changes: list[Change | None] = [None, *self.trials]
         works = [self.lab.recipe_of(change).work for change in changes]
-        later = (self.seeds - FIRST_SEEDS + 1) // 2
-        counts = [self.seeds + len(self.fresh)] + [FIRST_SEEDS + later] * len(self.trials)
-        counts[1:3] = [count + len(self.fresh) for count in counts[1:3]]
-        fitting = max(2, self.budget.plan(works, counts))
-        if fitting < len(changes):
-            self.stopped = "budget"
-            for change in list(self.trials)[fitting - 1 :]:
-                self.trials[change] = replace(self.trials[change], note="not tried: the budget is too short")
-        self.bar.total = self.bar.parts = sum(counts[:fitting])
+        later = FIRST_SEEDS + LATER * (self.seeds - FIRST_SEEDS)
+        counts = [self.seeds + len(self.fresh), *[later] * len(self.trials)]
+        counts[1 : 1 + FINALISTS] = [count + len(self.fresh) for count in counts[1 : 1 + FINALISTS]]
+        self.budget.plan(works, counts)
+        self.bar.total = self.bar.parts = round(sum(counts))
 
     def _round(self, changes: Iterable[Change | None], seeds: range, until: float) -> None:
         """Train, up to a share of the budget."""
@@ -235,16 +243,21 @@ class Course:
         wanted = [change for change in changes if change is None or not self.trials[change].note]
         if not self.lab.run(wanted, seeds):
             self.stopped = "budget"
+            for change in wanted:
+                if change is not None and (change, 0) not in self.lab.results:
+                    self.trials[change] = replace(
+                        self.trials[change], note="not tried: the budget is too short"
+                    )
 
     def _tried(self, change: Change) -> Trial:
         trial = self.lab.trial(self.trials[change], range(self.seeds))
         return replace(trial, trained=self.lab.trained(trial.results))
 
     def _ranked(self) -> list[Trial]:
-        """Return the trials that have results, the best first; of equals the smallest change."""
+        """Return the trials that have results: those that train first, by score; of equals the smallest change."""
         step = 2 * self.lab.resolution
         tried = [trial for change in self.trials if (trial := self._tried(change)).results]
-        return sorted(tried, key=lambda trial: (-round(trial.mean / step), *_size(trial)))
+        return sorted(tried, key=lambda trial: (not trial.trains, -round(trial.mean / step), *_size(trial)))
 
     def _kept(self) -> list[Change]:
         """Return the treatments that may help, and in any case the first few; the others are not worth more seeds."""
@@ -263,6 +276,15 @@ class Course:
 
     def _control_of(self, seeds: range) -> float:
         return self.lab.trial(self._control, seeds).mean
+
+    def _fresh_seeds(self) -> range:
+        """Return as many new seeds as the rest of the budget allows: the more there are, the more is proved."""
+        self.budget.until = 1.0
+        costs = [self.lab.work(change) for change in (None, *self._finalists())]
+        affordable = (
+            FRESH_SHARE * self.budget.left * min(self.budget.seconds, 1e9) * self.budget.speed / sum(costs)
+        )
+        return range(KEPT_FROM, KEPT_FROM + int(max(self.least, min(MOST_SEEDS, affordable))))
 
     def _finalists(self) -> list[Change]:
         """Return the best two that score above the control."""
@@ -285,7 +307,9 @@ class Course:
     def _result(self) -> Prescription:
         control = self._counted(self._control, [*range(self.seeds), *self.fresh])
         trials = self._compared()
-        best = self._best([trial for trial in trials if trial.verdict == HELPED and trial.fresh])
+        helped = [trial for trial in trials if trial.verdict == HELPED]
+        # where the budget ended before the fresh seeds, the first choice has to do
+        best = self._best([trial for trial in helped if trial.fresh] or (helped if self.stopped else []))
         shown = best or control
         seed = shown.seeds[int(np.argmax(shown.scores))]
         return Prescription(
@@ -325,7 +349,8 @@ class Course:
 
     def _compare(self, trials: dict[Change, Trial], changes: Sequence[Change], seeds: Sequence[int]) -> None:
         results, lab = self.lab.results, self.lab
-        told, differences, noise = [], [], []
+        told, differences, noise, counts = [], [], [], []
+        control = [result for (change, _), result in results.items() if change is None]
         for change in changes:
             pairs = [
                 (results[change, seed].score, results[None, seed].score)
@@ -336,7 +361,9 @@ class Course:
                 told.append(change)
                 differences.append([treated - control for treated, control in pairs])
                 noise.append(lab.noise(*np.mean(pairs, axis=0)))
-        found = compare(differences, resolution=lab.resolution, noise=noise, level=LEVEL / 2)
+                treated = trials[change].results
+                counts.append(Counts(lab.trained(treated), len(treated), lab.trained(control), len(control)))
+        found = compare(differences, resolution=lab.resolution, noise=noise, trained=counts, level=LEVEL / 2)
         for change, comparison in zip(told, found, strict=True):
             trials[change] = replace(trials[change], comparison=comparison)
 
@@ -344,6 +371,7 @@ class Course:
         """Return the best of those that are proved to help; of about equal ones the smallest change."""
         if not helped:
             return None
+        helped = [trial for trial in helped if trial.trains] or helped
         top = max(helped, key=lambda trial: trial.mean)
         spread = float(np.std(top.scores, ddof=1)) / math.sqrt(len(top.scores)) + 2 * self.lab.resolution
         return min((trial for trial in helped if trial.mean >= top.mean - spread), key=_size)

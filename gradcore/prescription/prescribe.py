@@ -72,7 +72,7 @@ def prescribe(
     loss, optimizer, batch_size, clip_norm, clip_value, clip_adaptive, schedule
         How it is trained as it is; as for ``net.fit``.
     epochs : int, optional
-        Of one training; None: about 1200 steps (three times as many with batches of fewer than 8 rows), less where the
+        Of one training; None: about 1500 steps (three times as many with batches of fewer than 8 rows), less where the
         budget is short, at least 300.
     validation_data : tuple (X, y), optional
         Rows to score on; None: a part of X.

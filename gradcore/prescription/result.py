@@ -28,7 +28,8 @@ class Prescription:
     trials : tuple of Trial
         The control first, then all treatments, the best first.
     best : Trial or None
-        What to do; None where nothing helped, or nothing is needed.
+        What to do, proved on fresh seeds (``best.fresh``) unless budget or Ctrl-C ended it before; None where nothing
+        helped, or nothing is needed.
     network : Network
         Trained: of the best treatment, or of the control; it takes and gives the user's own units. The one of all its
         seeds with the best score: the fair expectation is the mean of ``best.scores``.

@@ -288,7 +288,7 @@ class Laboratory:
             )
             for change, seed in keys
         ]
-        with self.budget.spending(work, sum(self.steps(job.recipe) for job in jobs)):
+        with self.budget.spending(work, sum(self.steps(job.recipe) for job in jobs), len(jobs)):
             trained = train(jobs, self.data, threads=self.threads)
         for (change, seed), made in zip(keys, trained, strict=True):
             self._book(change, seed, made)
@@ -356,16 +356,19 @@ class Laboratory:
         self.reached = min(self.reached, *(self._measured(made).loss for made in train([job], self.data)))
 
     def calibrate(self) -> None:
-        """Find out how fast trainings go here."""
-        job = Job(self.recipe, 1, self.network_seed, self.seed)
-        start = time.perf_counter()
-        count = 0
-        while time.perf_counter() - start < CALIBRATION and self.budget.fixed_epochs != 0:
-            jobs = [replace(job, epochs=4**count)] * self.threads
-            work = len(jobs) * job.recipe.work * 4**count * -(-len(self.data.X) // job.recipe.batch_size)
-            with self.budget.spending(work, 0):
-                train(jobs, self.data, threads=self.threads)
-            count += 1
+        """Find out how fast trainings go here: some short ones, and some that take a while."""
+        per_epoch = self.recipe.work * -(-len(self.data.X) // self.recipe.batch_size) * self.threads
+
+        def seconds(epochs: int) -> float:
+            job = Job(self.recipe, epochs, self.network_seed, self.seed)
+            start = time.perf_counter()
+            train([job] * self.threads, self.data, threads=self.threads)
+            return time.perf_counter() - start
+
+        epochs, short = 4, seconds(1)
+        while (long := seconds(epochs)) < short + CALIBRATION and epochs < 256:
+            epochs *= 4
+        self.budget.measure(short, long, per_epoch, epochs * per_epoch, self.threads)
 
     def trial(self, trial: Trial, seeds: Sequence[int]) -> Trial:
         """Return a trial with what is known of these seeds."""
@@ -393,13 +396,14 @@ class Laboratory:
     def noise(self, *scores: float) -> float:
         """Standard error of the difference of two scores because other rows might have been tested.
 
-        Of shares of right answers the binomial one, as if the two erred independently; of coefficients of determination
-        that of the residual's variance, whose relative error on n rows is the root of 2 / n.
+        As if the two erred independently.  Of shares of right answers the binomial one; of a coefficient of
+        determination ``2 |R| (1 - R²) / √n`` (Cohen, Cohen, West & Aiken, "Applied multiple regression/correlation
+        analysis", 2003, section 3.6).
         """
         rows = len(self.data.X_test)
         if self.setting.data.loss.classification:
             return math.sqrt(sum(score * (1 - score) for score in scores) / rows)
-        return math.sqrt(sum((1 - score) ** 2 for score in scores) * 2 / rows)
+        return math.sqrt(sum(4 * abs(score) * (1 - score) ** 2 for score in scores) / rows)
 
     @cached_property
     def resolution(self) -> float:

@@ -55,10 +55,15 @@ def evidence(prescription: Prescription) -> list[str]:
     if best is not None and best.comparison is not None:
         low, high = best.comparison.interval
         lines.append(
-            f"on {best.comparison.pairs} fresh seeds {signed(best.comparison.difference)}"
+            f"on {best.comparison.pairs} {'fresh ' if best.fresh else ''}seeds {signed(best.comparison.difference)}"
             f" ({signed(low)} to {signed(high)}), p {p_value(best.comparison.p)}"
         )
         lines.append(f"trains in {count(best)}; as it is in {count(control)}")
+        if not best.fresh:
+            lines.append(
+                "not confirmed on fresh seeds: "
+                + ("interrupted" if prescription.stopped == "interrupted" else "the budget was spent")
+            )
         others = [
             trial.name for trial in prescription.trials if trial.verdict == HELPED and trial is not best
         ]

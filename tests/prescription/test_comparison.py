@@ -11,6 +11,7 @@ from gradcore.prescription.comparison import (
     LEVEL,
     NO_HELP,
     NOT_PROVED,
+    Counts,
     compare,
     t_probability,
     t_quantile,
@@ -56,6 +57,18 @@ def test_ten_of_ten_against_none_is_help_and_the_reverse_harm():
     gained = 0.85 + 0.02 * rng.normal(size=10)
     found = compare([gained, -gained, *(0.01 * rng.normal(size=(15, 10)))], resolution=0.002)
     assert [comparison.verdict for comparison in found[:3]] == [HELPED, HARMED, NO_HELP]
+
+
+def test_how_often_it_trains_is_fishers_exact_test():
+    scattered = [[0.6, 0.3, 0.1, 0.5, 0.7, -0.6, 0.4, 0.1]]
+    assert compare(scattered, resolution=0.01)[0].verdict == NO_HELP
+    (found,) = compare(scattered, resolution=0.01, trained=[Counts(7, 8, 0, 13)])
+    assert found.verdict == HELPED
+    assert found.p == pytest.approx(2 * 8 / 116280)  # 8 ways of C(21, 7)
+    assert compare(scattered, resolution=0.01, trained=[Counts(0, 8, 7, 13)])[0].verdict == NO_HELP
+    worse = [[-x for x in scattered[0]]]
+    assert compare(worse, resolution=0.01, trained=[Counts(0, 8, 13, 13)])[0].verdict == HARMED
+    assert compare(worse, resolution=0.01, trained=[Counts(8, 8, 13, 13)])[0].p > 0.03
 
 
 def test_identical_results_prove_nothing_and_equal_gains_are_not_infinitely_sure():
