@@ -71,14 +71,17 @@ class Budget:
         affordable = min(seconds * self.speed / work, self.steps / sum(counts))
         self.steps_of_one = int(max(FEWEST_STEPS, min(STEPS, affordable)))
 
-    def next_stretch(self, works: Sequence[float], seconds: float, threads: int) -> int:
-        """Return how many of the next trainings to make before looking at the clock again; 0: the budget is spent."""
+    def next_stretch(self, works: Sequence[float], steps: Sequence[int], seconds: float, threads: int) -> int:
+        """Return how many of the next trainings to make before looking at the clock again; 0: the budget is spent.
+
+        Of each the work and the steps are given.
+        """
         if self.left <= 0:
             return 0
-        limit, total = min(seconds, max(0.05, self.left * self.seconds)) * self.speed, 0.0
-        for number, work in enumerate(works):
-            total += work
-            if total > limit and number >= threads:
+        limit, work, taken = min(seconds, max(0.05, self.left * self.seconds)) * self.speed, 0.0, 0
+        for number, (own, count) in enumerate(zip(works, steps, strict=True)):
+            work, taken = work + own, taken + count
+            if (work > limit or taken > self.left * self.steps) and number >= threads:
                 return number
         return len(works)
 

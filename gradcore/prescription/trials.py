@@ -262,7 +262,8 @@ class Laboratory:
             missing = [key for key in missing if key not in self.results]
         while missing:
             works = [self.work(change) for change, _ in missing]
-            count = self.budget.next_stretch(works, STRETCH, self.threads)
+            steps = [self.steps(self.recipe_of(change)) for change, _ in missing]
+            count = self.budget.next_stretch(works, steps, STRETCH, self.threads)
             if not count:
                 return False
             self._train(missing[:count], sum(works[:count]))

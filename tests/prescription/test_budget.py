@@ -78,17 +78,17 @@ def test_steps_are_counted():
         pass
     assert budget.left == pytest.approx(0.4)
     budget.until = 0.5
-    assert budget.next_stretch([1.0] * 5, 1.0, 2) == 0
+    assert budget.next_stretch([1.0] * 5, [100] * 5, 1.0, 2) == 0
     budget.until = 1.0
-    assert budget.next_stretch([1.0] * 5, 1.0, 2) == 5
+    assert budget.next_stretch([1.0] * 5, [100] * 5, 1.0, 2) == 4
 
 
 def test_a_stretch_is_about_as_long_as_asked_and_has_work_for_every_thread():
     budget = Budget("1h", rows=100, epochs=None)
     budget.speed = 100.0
-    assert budget.next_stretch([30.0] * 9, 1.0, 2) == 3
-    assert budget.next_stretch([1e9] * 9, 1.0, 4) == 4
-    assert budget.next_stretch([1e9], 1.0, 4) == 1
+    assert budget.next_stretch([30.0] * 9, [1] * 9, 1.0, 2) == 3
+    assert budget.next_stretch([1e9] * 9, [1] * 9, 1.0, 4) == 4
+    assert budget.next_stretch([1e9], [1], 1.0, 4) == 1
 
 
 def test_seconds_run_out(monkeypatch):
@@ -96,7 +96,7 @@ def test_seconds_run_out(monkeypatch):
     now = time.perf_counter()
     monkeypatch.setattr(time, "perf_counter", lambda: now + 6)
     assert budget.left < 0
-    assert budget.next_stretch([1.0], 1.0, 1) == 0
+    assert budget.next_stretch([1.0], [1], 1.0, 1) == 0
 
 
 def test_speed_is_measured(monkeypatch):
