@@ -88,17 +88,18 @@ def fragment(diagnosis: Diagnosis) -> str:
 
 
 @cache
-def _environment() -> jinja2.Environment:
+def environment(*packages: str) -> jinja2.Environment:
+    """Return the templates of some packages; each may include those of the others."""
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("gradcore.diagnosis"), autoescape=True, undefined=jinja2.StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
+        loader=jinja2.ChoiceLoader([jinja2.PackageLoader(package) for package in packages]), autoescape=True,
+        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     environment.filters |= {"scores": words.scores, "score_label": words.score_label}
     return environment
 
 
 def _template(name: str) -> jinja2.Template:
-    return _environment().get_template(name)
+    return environment("gradcore.diagnosis").get_template(name)
 
 
 class Both(NamedTuple):

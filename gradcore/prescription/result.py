@@ -13,6 +13,7 @@ from gradcore.network import Network
 from gradcore.prescription.trials import Trial
 
 if TYPE_CHECKING:
+    import pandas
     from matplotlib.axes import Axes
 
 SCHEMA = "gradcore-prescription"
@@ -128,6 +129,20 @@ class Prescription:
         from gradcore.prescription.html import fragment
 
         return fragment(self)
+
+    def to_frame(self) -> pandas.DataFrame:
+        """Return one row per trial as a pandas DataFrame.
+
+        `gradcore.prescription.frames.trial_columns` says what the columns are.
+
+        Raises
+        ------
+        ImportError
+            pandas is not installed.
+        """
+        from gradcore.prescription.frames import trial_frame
+
+        return trial_frame(self)
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the scores of every trial with matplotlib, into `ax` or a new figure, and return the axes.

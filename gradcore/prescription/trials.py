@@ -31,7 +31,7 @@ from gradcore.scores import score_name
 Array = npt.NDArray[Any]
 
 # Seconds of training between two looks at the clock, and so the most that Ctrl-C loses.
-STRETCH = 1.0
+STRETCH = 2.0
 
 # Seconds of a first look at the speed.
 CALIBRATION = 0.1

@@ -1,0 +1,137 @@
+"""The prescription as one HTML page, and as a fragment for notebooks."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import jinja2
+
+from gradcore import __version__, kernels
+from gradcore.diagnosis.html import Both, environment
+from gradcore.diagnosis.words import scores
+from gradcore.prescription import words
+from gradcore.prescription.comparison import HELPED, LEVEL
+from gradcore.prescription.drawing import profile_curves, trial_strip
+from gradcore.prescription.treatments import TREATMENTS
+
+if TYPE_CHECKING:
+    from gradcore.prescription.result import Prescription
+    from gradcore.prescription.trials import Trial
+
+# Rows of the first drawing: what helped, and the next few.
+_DRAWN = 12
+
+_NARROW = 350
+
+# Scores of a line of the table; all are in the JSON.
+_SCORES = 8
+
+
+def page(prescription: Prescription, *, command: str | None = None) -> str:
+    """Return the report as one HTML file without any external part.
+
+    Parameters
+    ----------
+    prescription : Prescription
+    command : str, optional
+        The command line that made it.
+    """
+    trials = [trial for trial in prescription.trials if trial.results]
+    drawn = trials[: 1 + _DRAWN]
+    return _template("prescription.html.jinja").render(
+        _verdict(prescription),
+        dots=Both(trial_strip(prescription, drawn), trial_strip(prescription, drawn, _NARROW)),
+        undrawn=len(trials) - len(drawn),
+        profiles=_profiles(prescription),
+        rows=[_Row.of(trial) for trial in prescription.trials],
+        effects=[
+            (kind.replace("_", " "), TREATMENTS[kind].effect)
+            for kind in dict.fromkeys(trial.kind for trial in trials)
+            if kind in TREATMENTS
+        ],
+        config=json.dumps(prescription.config, indent=2, default=str),
+        level=f"{LEVEL:.0%}".replace("%", " %"),
+        command=command,
+        version=__version__,
+        isa=kernels.info()["level"],
+    )
+
+
+def fragment(prescription: Prescription) -> str:
+    """Return the verdict, the change and the dots for a notebook, light or dark."""
+    drawn = [trial for trial in prescription.trials if trial.results][: 1 + _DRAWN]
+    return _template("prescription_fragment.html.jinja").render(
+        _verdict(prescription), dots=trial_strip(prescription, drawn, 640)
+    )
+
+
+def _template(name: str) -> jinja2.Template:
+    return environment("gradcore.prescription", "gradcore.diagnosis").get_template(name)
+
+
+def _verdict(prescription: Prescription) -> dict[str, Any]:
+    """Return what page and fragment both begin with."""
+    text = words.headline(prescription)
+    return {
+        "good": prescription.best is not None or prescription.healthy,
+        "headline": text[:1].upper() + text[1:],
+        "evidence": words.evidence(prescription),
+        "caution": prescription.best.caution if prescription.best else "",
+        "change": prescription.code.splitlines(),
+        "how": words.how(prescription),
+        "prescription": prescription,
+    }
+
+
+def _profiles(prescription: Prescription) -> list[tuple[str, Any]]:
+    found = []
+    for when in ("before", "after"):
+        wide, narrow = (
+            profile_curves(prescription.control, prescription.best, when, *size)
+            for size in ((560, 300), (350, 260))
+        )
+        if wide is not None and narrow is not None:
+            found.append((f"{when.capitalize()} training", Both(wide, narrow)))
+    return found
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A line of the table, in words."""
+
+    name: str
+    kind: str
+    verdict: str
+    helped: bool
+    scores: str
+    trained: str
+    difference: str
+    p: str
+    chance: str
+    seconds: str
+    remarks: str
+
+    @classmethod
+    def of(cls, trial: Trial) -> _Row:
+        comparison = trial.comparison
+        difference = ""
+        if comparison is not None:
+            low, high = comparison.interval
+            difference = words.signed(comparison.difference)
+            if len(trial.results) > 2:
+                difference += f" ({words.signed(low)} to {words.signed(high)})"
+        return cls(
+            name=trial.name,
+            kind=trial.kind.replace("_", " "),
+            verdict=(trial.verdict or "the control") + (" (fresh seeds)" if trial.fresh else ""),
+            helped=trial.verdict == HELPED,
+            scores=scores(trial.scores[:_SCORES]) + " …" * (len(trial.scores) > _SCORES),
+            trained=f"{trial.trained} of {len(trial.results)}" if trial.results else "",
+            difference=difference,
+            p=words.p_value(comparison.p) if comparison and comparison.p < 1 else "",
+            chance=f"{trial.chance:.0%}" if trial.chance == trial.chance else "",
+            seconds=f"{trial.seconds:.2g}" if trial.results else "",
+            remarks="; ".join(filter(None, (trial.caution, trial.note))),
+        )
