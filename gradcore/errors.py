@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import operator
+import os
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, SupportsFloat
 
 _MOST_NAMES = 30
@@ -111,3 +113,12 @@ def check_flag(name: str, value: Any) -> bool:
     if value is not True and value is not False:
         raise TypeError(f"{name} must be True or False, got {value!r}")
     return bool(value)
+
+
+def check_path(name: str, value: Any) -> Path:
+    """Return `value`, text or a path object, as a path; numbers (open would take them for open files) are refused."""
+    if not isinstance(value, (str, os.PathLike)):
+        raise TypeError(f"{name} must be the path of a file, such as 'file.json', got {value!r}")
+    if not os.fspath(value):
+        raise ValueError(f"{name} is empty; write the path of a file, such as 'file.json'")
+    return Path(value)

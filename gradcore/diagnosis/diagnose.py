@@ -340,6 +340,8 @@ def prepare(
     seed: int = 0,
 ) -> Setting:
     """Check the arguments of `diagnose` and choose the rows of the one batch."""
+    if not isinstance(net, Network):
+        raise TypeError(f"net must be a Network, such as mlp([4, 64, 3]), got {net!r}")
     steps, seed = check_integer("steps", steps, minimum=0), check_seed(seed)
     chosen = resolve_optimizer("adam" if optimizer is None else optimizer)
     rows = 32 if batch_size is None else check_integer("batch_size", batch_size)

@@ -105,6 +105,8 @@ def as_labels_or_values(y: Any) -> Array:
 
 
 def _as_array(name: str, values: Any) -> Array:
+    if values is None:
+        raise TypeError(f"{name} is None; an array is needed: rows of numbers, or one target per row")
     if hasattr(values, "toarray"):
         raise TypeError(f"{name} is sparse; pass {name}.toarray()")
     if isinstance(values, np.ma.MaskedArray):
