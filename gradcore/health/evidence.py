@@ -26,6 +26,11 @@ from gradcore.optimizers import SGD, Adam, Optimizer
 
 Array = npt.NDArray[np.float64]
 
+
+def _unknown() -> None:
+    """Stand for a question that nobody can answer; a function with a name, which a pickle can hold."""
+
+
 # A deviation of so many standard deviations is not chance.
 SIGMAS = 4.0
 
@@ -187,7 +192,7 @@ class Evidence:
     dead_units: Callable[[int], tuple[int, int]]
     counterpart: Callable[[], Books] | None = None
     facts: Facts = UNKNOWN
-    has_signal: Callable[[], bool | None] = lambda: None
+    has_signal: Callable[[], bool | None] = _unknown
     batch_size: int = 32
     regression: bool = False
     loss_known: bool = True

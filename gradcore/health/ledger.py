@@ -12,7 +12,7 @@ import importlib
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -413,7 +413,7 @@ class Ledger:
             gradient=gradient / np.sqrt(fan_in * units),
             weight=weight / np.sqrt(fan_in * units),
             weight_norm=weight,
-            shares=lambda: self.gradient_shares,
+            shares=partial(getattr, self, "gradient_shares"),
         )
 
     @cached_property
