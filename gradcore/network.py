@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from gradcore import kernels
 from gradcore.compiler import compile_layers
-from gradcore.errors import check_fraction, check_integer, check_number
+from gradcore.errors import check_flag, check_fraction, check_integer, check_number
 from gradcore.gradients import check_gradients
 from gradcore.layers import Activation, BatchNorm, Dense, Dropout, Layer, Residual, as_layers
 from gradcore.losses import Loss, resolve as resolve_loss
@@ -25,7 +25,7 @@ from gradcore.stepper import Stepper
 from gradcore.streams import check_seed
 from gradcore.summary import summary
 from gradcore.training.callbacks import Callback
-from gradcore.training.data import as_inputs, check_rows
+from gradcore.training.data import as_inputs, as_rows, check_rows
 from gradcore.training.history import History
 from gradcore.training.loop import fit
 from gradcore.training.targets import Targets, encode
@@ -548,8 +548,8 @@ class Network:
             ``"full"`` counts everything and goes back to dL/dX.
         seed : int
             Of dropout.
-        rows : array_like of int, optional
-            Which rows make the batch; None: all.
+        rows : array_like of int or bool, optional
+            Which rows make the batch, as indices or as a mask; None: all.
         exact : bool
             Also say which zeros, subnormals and infinities the arithmetic made itself: the ops whose counters fired are
             computed again in a wider type (``ledger.arithmetic``). Needs ``level="full"``.
@@ -565,7 +565,7 @@ class Network:
 
         if level not in ("light", "full"):
             raise ValueError(f"level must be 'light' or 'full', got {level!r}")
-        if exact and level != "full":
+        if check_flag("exact", exact) and level != "full":
             raise ValueError("exact=True reads the counters of the full ledger: leave level at 'full'")
         X, targets, chosen = self._batch(X, y, loss, rows)
         full = level == "full"
@@ -603,8 +603,8 @@ class Network:
             Its name in the ledger, such as ``"relu 3"``.
         seed : int
             Of dropout.
-        rows : array_like of int, optional
-            Which rows make the batch; None: all. Dead is a unit on all of X, whatever the batch.
+        rows : array_like of int or bool, optional
+            Which rows make the batch, as indices or as a mask; None: all. Dead is a unit on all of X, whatever the batch.
 
         Examples
         --------
@@ -668,10 +668,7 @@ class Network:
         X = as_inputs(X, self.input_size, self.dtype)
         targets = self._encode(y, loss)
         check_rows(X, targets.values)
-        chosen = np.arange(len(X)) if rows is None else np.asarray(rows, np.int64)
-        if chosen.ndim != 1 or not chosen.size or chosen.min() < 0 or chosen.max() >= len(X):
-            raise ValueError(f"rows must be indices from 0 to {len(X) - 1}, at least one")
-        return X, targets, chosen
+        return X, targets, np.arange(len(X)) if rows is None else as_rows(rows, len(X))
 
     def _replay(self, X: Array, targets: Targets, rows: NDArray[np.int64], seed: int) -> Replay:
         from gradcore.health.replay import Replay, unshared
