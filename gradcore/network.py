@@ -604,7 +604,8 @@ class Network:
         seed : int
             Of dropout.
         rows : array_like of int or bool, optional
-            Which rows make the batch, as indices or as a mask; None: all. Dead is a unit on all of X, whatever the batch.
+            Which rows make the batch, as indices or as a mask; None: all. Dead is a unit on all of X, whatever the
+            batch.
 
         Examples
         --------

@@ -36,7 +36,9 @@ def _variance(q: float) -> float:
 def variance_map(activation: str, q: float, weight_std: float, bias_std: float = 0.0) -> float:
     """Return the variance of the next layer's pre-activations, ``σ_w² E f(√q x)² + σ_b²``, x ~ N(0, 1).
 
-    Infinite where float64 ends.  Source: Poole et al., "Exponential expressivity in deep neural networks through transient chaos" (2016), eq. 3.
+    Infinite where float64 ends.
+
+    Source: Poole et al., "Exponential expressivity in deep neural networks through transient chaos" (2016), eq. 3.
 
     Examples
     --------
@@ -55,7 +57,9 @@ def variance_map(activation: str, q: float, weight_std: float, bias_std: float =
 def correlation_map(activation: str, q: float, c: float, weight_std: float, bias_std: float = 0.0) -> float:
     """Return the correlation of two examples one layer on, both of variance q and of correlation c now.
 
-    At q = 0 and beyond what float64 can square: the limit; 1 where nothing is left of either.  Source: Poole et al. (2016), eq. 5.
+    At q = 0 and beyond what float64 can square: the limit; 1 where nothing is left of either.
+
+    Source: Poole et al. (2016), eq. 5.
 
     Examples
     --------
