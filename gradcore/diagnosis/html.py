@@ -24,7 +24,7 @@ from gradcore.diagnosis.drawing.scores import decade_bar, dot_strip
 from gradcore.diagnosis.drawing.svg import power_of_ten
 from gradcore.health.evidence import Books
 from gradcore.health.faults import Fault
-from gradcore.health.ledger import LedgerEntry
+from gradcore.health.ledger import LedgerEntry, count
 from gradcore.health.rules import all_rules
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ def page(
         dots=dot_strip(proof) if proof is not None else None,
         alternatives=_alternatives(diagnosis, proof),
         groups=_groups(diagnosis),
+        rows=count(diagnosis.ledger.rows, "row"),
         heat=Both(heat_map(trace), heat_map(trace, _NARROW)) if trace and trace.ledgers else None,
         loss=_loss(diagnosis),
         ledger=list(_ledger(diagnosis.books)),
@@ -183,13 +184,9 @@ def _subject(diagnosis: Diagnosis) -> str:
     shape = (
         f"{len(hidden)} hidden layer{words.plural(hidden)} of {size} {kind}" if hidden else "no hidden layer"
     )
-    ends = f"{_count(net.input_size, 'input')}, {shape}, {_count(units[-1], 'output')}"
+    ends = f"{count(net.input_size, 'input')}, {shape}, {count(units[-1], 'output')}"
     optimizer = f"{type(diagnosis.optimizer).__name__} {diagnosis.optimizer.lr:g}"
     return " · ".join((ends, diagnosis.loss, optimizer, net.dtype.name))
-
-
-def _count(number: int, name: str) -> str:
-    return f"{number} {name}{'s' if number != 1 else ''}"
 
 
 # -- alternatives ----------------------------------------------------------------------------------------------------
@@ -261,20 +258,21 @@ def percent(share: float | None) -> str:
 def _groups(diagnosis: Diagnosis) -> list[tuple[str, str, list[tuple[str, str, str, Markup]]]]:
     """Return by network the decades of its groups, each with its bar."""
     net, best, changed = diagnosis.network, diagnosis.best, changed_books(diagnosis)
-    ledgers = [("now", diagnosis.ledger, net.layers)]
+    all_books = [("now", diagnosis.books, net.layers)]
     if changed is not None and best is not None:
-        ledgers.append(("changed", changed.ledger, best.change.layers(net.layers, net.input_size)))
-    sizes = [abs(d) for _, ledger, _ in ledgers for d in ledger.split().values() if math.isfinite(d)]
+        all_books.append(("changed", changed, best.change.layers(net.layers, net.input_size)))
+    sizes = [abs(d) for _, books, _ in all_books for d in books.ledger.split().values() if math.isfinite(d)]
     largest = max(1.0, *sizes) if sizes else 1.0
     result = []
-    for of, ledger, layers in ledgers:
+    for of, books, layers in all_books:
         rows = [
-            (name, f"×{words.factor(each)}" if math.isfinite(decades) else "–", words.signed(decades),
+            (name, f"×{words.factor(each)}" if math.isfinite(decades) else "–",
+             words.signed(-math.inf if math.isnan(decades) and books.finite else decades),
              decade_bar(decades, largest, of))
-            for name, each, decades in words.group_shares(ledger, ledger.split(), layers)
+            for name, each, decades in words.group_shares(books.ledger, books.ledger.split(), layers)
         ]  # fmt: skip
         if rows:
-            result.append((of, words.signed(ledger.end_to_end_log10), rows))
+            result.append((of, words.signed(books.end_to_end_log10), rows))
     return result
 
 
@@ -288,7 +286,7 @@ def _loss(diagnosis: Diagnosis) -> tuple[str, Both] | None:
         return None
     first, last = (words.short(float(loss)) for loss in trace.losses[[0, -1]])
     sign = _capital(words.LOSS_SIGNS[diagnosis.evidence.loss_sign])
-    said = f"{sign}. From {first} at the first of {len(trace.losses)} steps to {last} at the last."
+    said = f"{sign}. From {first} at the first of {count(len(trace.losses), 'step')} to {last} at the last."
     constant = trace.constant_loss
     return said, Both(loss_curve(trace, constant), loss_curve(trace, constant, _NARROW, 220))
 

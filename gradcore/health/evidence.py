@@ -78,6 +78,12 @@ class Books:
             and np.isfinite(layers.z_scale).all()
         )
 
+    @property
+    def end_to_end_log10(self) -> float:
+        """log10 of the end-to-end gain: minus infinity where a delta is zero, NaN where one is no number or unknown."""
+        gain = self.ledger.end_to_end_log10
+        return -math.inf if math.isnan(gain) and self.finite else gain
+
     @cached_property
     def largest_gain(self) -> float:
         """log10 of the largest delta of a pre-activation over the delta of the outputs."""

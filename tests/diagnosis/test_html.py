@@ -260,7 +260,9 @@ def test_ten_thousand_layers(diagnoses):
     diagnosis = diagnoses["healthy"]
     few = diagnosis.books.layers
     many = replace(few, **{name: np.resize(values, 10_000) for name, values in vars(few).items()})
-    books = SimpleNamespace(ledger=diagnosis.ledger, layers=many, usable=diagnosis.books.usable, finite=True)
+    books = SimpleNamespace(
+        ledger=diagnosis.ledger, layers=many, usable=diagnosis.books.usable, finite=True, end_to_end_log10=0.0
+    )
     flat = np.zeros(10_000)
     prediction = SimpleNamespace(delta_log10=flat, signal_log10=flat, valid_layers=flat == 0)
     many_layers = altered(diagnosis, books=books, prediction=prediction)
