@@ -908,14 +908,28 @@ def mlp(
     if norm not in (None, "batch"):
         raise ValueError(f"norm must be 'batch' or None, got {norm!r}")
     rate = check_fraction("dropout", dropout)
+    layers = mlp_layers(widths, activation=activation, init=init, norm=norm, residual=residual, dropout=rate)
+    return Network(layers, input_size=widths[0], dtype=dtype, seed=seed)
+
+
+def mlp_layers(
+    widths: Sequence[int],
+    *,
+    activation: str,
+    init: str | Callable[..., Any],
+    norm: Literal["batch"] | None,
+    residual: bool,
+    dropout: float,
+) -> list[Layer]:
+    """Return the layers of `mlp`, from checked arguments."""
     layers: list[Layer] = []
     for inputs, units in pairwise(widths[:-1]):
         block: list[Layer] = [Dense(units, init=init)]
         if norm == "batch":
             block.append(BatchNorm())
         block.append(Activation(activation))
-        if rate:
-            block.append(Dropout(rate))
+        if dropout:
+            block.append(Dropout(dropout))
         layers += [Residual(block)] if residual and inputs == units else block
     layers.append(Dense(widths[-1], init=init))
-    return Network(layers, input_size=widths[0], dtype=dtype, seed=seed)
+    return layers

@@ -73,6 +73,8 @@ class Diagnosis:
     optimizer : Optimizer
     loss : str
     seeds : int
+    first_seed : int
+        The network's own; with several seeds those after it follow.
     milliseconds : float
         That `diagnose` took.
     """
@@ -82,6 +84,7 @@ class Diagnosis:
     variants: Variants = field(repr=False)
     setting: Setting = field(repr=False)
     seeds: int
+    first_seed: int
     milliseconds: float
 
     @property
@@ -324,6 +327,7 @@ def diagnose(
         variants=shown[0],
         setting=setting,
         seeds=seeds,
+        first_seed=net.seed,
         milliseconds=1e3 * (time.perf_counter() - start),
     )
 

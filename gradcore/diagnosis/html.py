@@ -16,7 +16,8 @@ from markupsafe import Markup, escape
 
 from gradcore import __version__, kernels
 from gradcore.diagnosis import words
-from gradcore.diagnosis.changes import dense_layers, describe, hidden_activations
+from gradcore.diagnosis.changes import dense_layers, hidden_activations
+from gradcore.diagnosis.code import reproduce
 from gradcore.diagnosis.curves import changed_books, curves, grouped, together
 from gradcore.diagnosis.drawing.course import heat_map, loss_curve
 from gradcore.diagnosis.drawing.layers import LAYERS, affected, layer_curves
@@ -28,7 +29,6 @@ from gradcore.health.ledger import LedgerEntry, count
 from gradcore.health.rules import all_rules
 
 if TYPE_CHECKING:
-    from gradcore.diagnosis.arrays import ArraysDiagnosis
     from gradcore.diagnosis.diagnose import Diagnosis
     from gradcore.diagnosis.proof import Proof, Trial
     from gradcore.diagnosis.what_if import Outcome
@@ -432,47 +432,3 @@ def _marked(text: str) -> Markup:
     """Turn the marks of a docstring (code, emphasis) into elements."""
     safe = re.sub(r"``(.+?)``|`(.+?)`", lambda m: f"<code>{m[1] or m[2]}</code>", str(escape(text)))
     return Markup(re.sub(r"\*(\w[^*]*)\*", r"<em>\1</em>", safe))
-
-
-# -- again -----------------------------------------------------------------------------------------------------------
-
-
-def reproduce(diagnosis: Diagnosis | ArraysDiagnosis) -> str:
-    """Write the lines that make this diagnosis again; X and y are the reader's."""
-    net, setting = diagnosis.network, diagnosis.setting
-    if setting is None:
-        return "print(gradcore.diagnose_arrays(layers))"
-    call = describe(net.layers)
-    if call is None:
-        build = f"net = ...  # {net!r}, seed {net.seed}"
-    else:
-        sizes = _sizes([net.input_size, *(layer.units for layer in dense_layers(net.layers))])
-        dtype = "" if net.dtype.name == "float32" else f', dtype="{net.dtype.name}"'
-        build = f"net = gradcore.{call.replace('sizes', sizes, 1)[:-1]}{dtype}, seed={net.seed})"
-    others = {
-        "steps": (setting.steps, 0), "batch_size": (setting.batch_size, 32), "seeds": (diagnosis.seeds, 1),
-        "seed": (setting.seed, 0),
-    }  # fmt: skip
-    rest = "".join(f", {name}={value}" for name, (value, usual) in others.items() if value != usual)
-    optimizer = f"gradcore.optimizers.{diagnosis.optimizer!r}"
-    return (
-        f'{build}\nprint(gradcore.diagnose(net, X, y, loss="{diagnosis.loss}", optimizer={optimizer}{rest}))'
-    )
-
-
-def _sizes(sizes: Sequence[int]) -> str:
-    """Write a list of sizes, repetitions short.
-
-    Examples
-    --------
-    >>> _sizes([64, 8, 8, 8, 8, 2])
-    '[64, *4 * [8], 2]'
-    """
-    runs: list[list[int]] = []
-    for size in sizes:
-        if runs and runs[-1][0] == size:
-            runs[-1].append(size)
-        else:
-            runs.append([size])
-    parts = [f"*{len(run)} * [{run[0]}]" if len(run) > 2 else ", ".join(map(str, run)) for run in runs]
-    return f"[{', '.join(parts)}]"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gradcore.diagnosis.changes import Change, dense_layers, describe, hidden_activations
@@ -338,14 +339,15 @@ def change_lines(diagnosis: Diagnosis, change: Change) -> list[str]:
     if change.linear_output:
         lines.append((f'output "{net.layers[-1].spec}"', "output linear: the loss takes logits or values"))  # type: ignore[union-attr]
     elif change.rebuilds:
-        before, after = describe(net.layers), describe(change.layers(net.layers, net.input_size))
+        changed = change.layers(net.layers, net.input_size)
         if change.width != 1 or change.depth != 1:
-            old, new = _sizes(net.layers), _sizes(change.layers(net.layers, net.input_size))
-            lines.append((f"hidden layers {old}", f"hidden layers {new}"))
-        elif before and after:
+            lines.append((f"hidden layers {_sizes(net.layers)}", f"hidden layers {_sizes(changed)}"))
+        others = replace(change.structure, width=1, depth=1.0)
+        before, after = describe(net.layers, net.input_size), describe(changed, net.input_size)
+        if others.made and before and after and before != after:
             lines.append(_aligned(before, after))
-        else:
-            lines.append(("", change.name))
+        elif others.made:
+            lines.append(("", others.name))
     if change.rate != 1:
         old_rate = diagnosis.optimizer.lr
         lines.append((f"lr={old_rate:g}", f"lr={old_rate * change.rate:g}"))
