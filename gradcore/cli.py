@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import platform
 import shlex
 import sys
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
@@ -33,6 +35,7 @@ PROVED = {"seeds": 3, "epochs": 12}  # how it is proved
 PAGE = "gradcore-report.html"  # where its report goes
 OPTIMIZER = "adam(0.001)"
 ON_DATA = {"layers": "64x2", "activation": "relu", "init": "auto"}
+MOST_LAYERS = 1_000_000  # a longer list is a slip of the finger, and takes minutes to write down
 
 
 class _Parser(argparse.ArgumentParser):
@@ -57,8 +60,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         _complain("interrupted")
         return INTERRUPTED
-    except (ValueError, TypeError, OSError) as error:
+    except (ValueError, TypeError, OverflowError, OSError) as error:
         _complain(f"error: {' '.join(str(error).split())}")
+        return USAGE
+    except MemoryError as error:
+        _complain(f"error: not enough memory: {' '.join(str(error).split())}")
         return USAGE
     return code
 
@@ -181,6 +187,8 @@ def _diagnose(arguments: argparse.Namespace) -> int:
 
 
 def _check_folder(html: str | None) -> None:
+    if html == "":
+        raise ValueError("--html: the path is empty; write one such as --html report.html")
     if html is not None and not Path(html).absolute().parent.is_dir():
         raise ValueError(f"--html {html}: there is no such folder")
 
@@ -293,7 +301,13 @@ def _subject(arguments: argparse.Namespace, *, hold_out: bool) -> tuple[Network,
         else:
             y = y.astype(np.float64)
         data = held_out(X, y, seed=arguments.seed) if hold_out else Data(X, y, X[:0], y[:0])
-    sizes = [data.X.shape[1], *parse_sizes(arguments.layers), outputs]
+    hidden = parse_sizes(arguments.layers)
+    sizes = [data.X.shape[1], *hidden, outputs]
+    if needed_memory(sizes) > (available := _memory()):
+        raise ValueError(
+            f"--layers {arguments.layers}: {_binary(needed_memory(sizes))} of memory needed, there are "
+            f"{_binary(available)}; {_fitting(sizes, available)} fit"
+        )
     net = mlp(
         sizes, activation=arguments.activation, init=arguments.init, norm=arguments.norm, residual=arguments.residual,
         dropout=arguments.dropout, seed=arguments.seed,
@@ -319,6 +333,8 @@ def parse_sizes(text: str) -> list[int]:
             or (count and int(count) < 1)
         ):
             raise ValueError(f"--layers {text!r}: write 64x20 for 20 layers of 64 units, or 128,64,32")
+        if len(sizes) + int(count or 1) > MOST_LAYERS:
+            raise ValueError(f"--layers {text}: more than {MOST_LAYERS:,} layers, which is the most")
         sizes += [int(width)] * int(count or 1)
     return sizes
 
@@ -350,6 +366,49 @@ def _prescribe(arguments: argparse.Namespace) -> int:
         with open(arguments.html, "w", encoding="utf-8") as file:
             file.write(page(found, command=arguments.line))
     return INTERRUPTED if found.stopped == "interrupted" else FINE
+
+
+# -- memory ----------------------------------------------------------------------------------------------------------
+
+# Measured, and rounded up: the arrays as large as the parameters that the alternatives keep, and the books and plans of
+# a layer. (20 sick layers of 1000 units took 17 times their parameters, 3000 layers of 8 units 90 kB each.)
+_COPIES, _LAYER = 20, 100_000
+
+
+def needed_memory(sizes: Sequence[int]) -> int:
+    """Estimate the bytes that a diagnosis of a network of these sizes takes at its peak.
+
+    Examples
+    --------
+    >>> needed_memory([64, 1000, 10]) < 20e6 < needed_memory([64, 1000, 1000, 10])
+    True
+    """
+    weights = sum((inputs + 1) * units for inputs, units in pairwise(sizes))
+    return weights * np.dtype(np.float32).itemsize * _COPIES + (len(sizes) - 1) * _LAYER
+
+
+def _fitting(sizes: Sequence[int], available: float) -> str:
+    """Name a network that fits: as deep and narrower or, where it is too deep for that, as narrow and less deep."""
+    (inputs, *hidden, outputs) = sizes
+    narrow, depth = min(hidden), len(hidden)
+    while needed_memory([inputs, *depth * [narrow], outputs]) > available and max(narrow, depth) > 1:
+        if depth == 1 or narrow > max(16, depth):
+            narrow //= 2
+        else:
+            depth //= 2
+    return f"{narrow}x{depth}"
+
+
+def _memory() -> float:
+    """Return the bytes of memory of this machine; infinity where the system does not say."""
+    try:
+        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    except (AttributeError, ValueError, OSError):
+        return math.inf
+
+
+def _binary(size: float) -> str:
+    return f"{size / 2**30:,.1f} GiB"
 
 
 # -- info ------------------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -121,3 +122,12 @@ def users_level() -> int:
     while frame.f_back is not None and frame.f_code.co_filename.startswith(package):
         frame, level = frame.f_back, level + 1
     return level
+
+
+def check_path(name: str, value: Any) -> Path:
+    """Return `value`, text or a path object, as a path; numbers (open would take them for open files) are refused."""
+    if not isinstance(value, (str, os.PathLike)):
+        raise TypeError(f"{name} must be the path of a file, such as 'file.json', got {value!r}")
+    if not os.fspath(value):
+        raise ValueError(f"{name} is empty; write the path of a file, such as 'file.json'")
+    return Path(value)

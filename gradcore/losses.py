@@ -88,6 +88,8 @@ def resolve(spec: str | Loss, y: ArrayLike | None = None, columns_out: int | Non
 
     Raises
     ------
+    TypeError
+        Neither a name nor a loss.
     ValueError
         Unknown name (the nearest known ones are named) or argument.
 
@@ -98,7 +100,7 @@ def resolve(spec: str | Loss, y: ArrayLike | None = None, columns_out: int | Non
     """
     if isinstance(spec, Loss):
         return spec
-    parsed = parse_spec(spec)
+    parsed = parse_spec(spec, f"the name of a loss ({', '.join(('auto', *REGISTRY))})")
     name = _choose(y, columns_out) if parsed.name == "auto" else parsed.name
     info = _BY_NAME.get(name)
     if info is None:

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from gradcore import kernels
 from gradcore.compiler import compile_layers
-from gradcore.errors import check_fraction, check_integer, check_number, check_positive
+from gradcore.errors import check_flag, check_fraction, check_integer, check_number, check_positive
 from gradcore.gradients import check_gradients
 from gradcore.layers import Activation, BatchNorm, Dense, Dropout, Layer, Residual, as_layers
 from gradcore.losses import Loss, resolve as resolve_loss
@@ -27,7 +27,7 @@ from gradcore.stepper import Stepper
 from gradcore.streams import check_seed
 from gradcore.summary import summary
 from gradcore.training.callbacks import Callback
-from gradcore.training.data import as_inputs, check_rows
+from gradcore.training.data import as_inputs, as_rows, check_rows
 from gradcore.training.history import History
 from gradcore.training.loop import fit
 from gradcore.training.targets import Targets, encode
@@ -563,8 +563,8 @@ class Network:
             ``"full"`` counts everything and goes back to dL/dX.
         seed : int
             Of dropout.
-        rows : array_like of int, optional
-            Which rows make the batch; None: all.
+        rows : array_like of int or bool, optional
+            Which rows make the batch, as indices or as a mask; None: all.
         exact : bool
             Also say which zeros, subnormals and infinities the arithmetic made itself: the ops whose counters fired are
             computed again in a wider type (``ledger.arithmetic``). Needs ``level="full"``.
@@ -580,7 +580,7 @@ class Network:
 
         if level not in ("light", "full"):
             raise ValueError(f"level must be 'light' or 'full', got {level!r}")
-        if exact and level != "full":
+        if check_flag("exact", exact) and level != "full":
             raise ValueError("exact=True reads the counters of the full ledger: leave level at 'full'")
         X, targets, chosen = self._batch(X, y, loss, rows)
         full = level == "full"
@@ -618,8 +618,9 @@ class Network:
             Its name in the ledger, such as ``"relu 3"``.
         seed : int
             Of dropout.
-        rows : array_like of int, optional
-            Which rows make the batch; None: all. Dead is a unit on all of X, whatever the batch.
+        rows : array_like of int or bool, optional
+            Which rows make the batch, as indices or as a mask; None: all. Dead is a unit on all of X, whatever the
+            batch.
 
         Examples
         --------
@@ -683,10 +684,7 @@ class Network:
         X = as_inputs(X, self.input_size, self.dtype)
         targets = self._encode(y, loss)
         check_rows(X, targets.values)
-        chosen = np.arange(len(X)) if rows is None else np.asarray(rows, np.int64)
-        if chosen.ndim != 1 or not chosen.size or chosen.min() < 0 or chosen.max() >= len(X):
-            raise ValueError(f"rows must be indices from 0 to {len(X) - 1}, at least one")
-        return X, targets, chosen
+        return X, targets, np.arange(len(X)) if rows is None else as_rows(rows, len(X))
 
     def _replay(self, X: Array, targets: Targets, rows: NDArray[np.int64], seed: int) -> Replay:
         from gradcore.health.replay import Replay, unshared
@@ -934,18 +932,35 @@ def mlp(
         raise ValueError(f"norm must be 'batch' or None, got {norm!r}")
     rate = check_fraction("dropout", dropout)
     blocks = sum(inputs == units for inputs, units in pairwise(widths[:-1])) if residual else 0
-    scale = _residual_scale(residual_scale, blocks)
+    layers = mlp_layers(
+        widths, activation=activation, init=init, norm=norm, residual=residual,
+        residual_scale=_residual_scale(residual_scale, blocks), dropout=rate,
+    )  # fmt: skip
+    return Network(layers, input_size=widths[0], dtype=dtype, seed=seed)
+
+
+def mlp_layers(
+    widths: Sequence[int],
+    *,
+    activation: str,
+    init: str | Callable[..., Any],
+    norm: Literal["batch"] | None,
+    residual: bool,
+    residual_scale: float,
+    dropout: float,
+) -> list[Layer]:
+    """Return the layers of `mlp`, from checked arguments."""
     layers: list[Layer] = []
     for inputs, units in pairwise(widths[:-1]):
         block: list[Layer] = [Dense(units, init=init)]
         if norm == "batch":
             block.append(BatchNorm())
         block.append(Activation(activation))
-        if rate:
-            block.append(Dropout(rate))
-        layers += [Residual(block, scale=scale)] if residual and inputs == units else block
+        if dropout:
+            block.append(Dropout(dropout))
+        layers += [Residual(block, scale=residual_scale)] if residual and inputs == units else block
     layers.append(Dense(widths[-1], init=init))
-    return Network(layers, input_size=widths[0], dtype=dtype, seed=seed)
+    return layers
 
 
 def _residual_scale(scale: float | Literal["auto"], blocks: int) -> float:

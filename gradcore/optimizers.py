@@ -189,6 +189,8 @@ def resolve(spec: str | Optimizer) -> Optimizer:
 
     Raises
     ------
+    TypeError
+        Neither a name nor an optimizer.
     ValueError
         Unknown name (the nearest known ones are named), or a hyper-parameter that cannot be.
 
@@ -199,7 +201,7 @@ def resolve(spec: str | Optimizer) -> Optimizer:
     """
     if isinstance(spec, Optimizer):
         return spec
-    parsed = parse_spec(spec)
+    parsed = parse_spec(spec, "a name such as 'adam(0.001)' or an object such as SGD(0.1) as the optimizer")
     if parsed.name not in REGISTRY:
         raise unknown_name("optimizer", parsed.name, REGISTRY)
     bound = parsed.bind(REGISTRY[parsed.name])

@@ -41,13 +41,13 @@ class Spec:
             raise ValueError(f"{self}: {error}; {self.name} takes ({', '.join(free)})") from None
 
 
-def parse_spec(text: str) -> Spec:
+def parse_spec(text: str, what: str = "a name such as 'relu' or 'normal(0.01)'") -> Spec:
     """Read ``name`` or ``name(literal, key=literal)``; names are case-insensitive and nothing is evaluated.
 
     Raises
     ------
     TypeError
-        `text` is not a string.
+        `text` is not a string; the message says that it should be `what`.
     ValueError
         `text` is not a name with literal arguments.
 
@@ -57,7 +57,7 @@ def parse_spec(text: str) -> Spec:
     Spec(name='sgd', args=(0.1,), kwargs={'momentum': 0.9})
     """
     if not isinstance(text, str):
-        raise TypeError(f"expected a name such as 'relu' or 'normal(0.01)', got {text!r}")
+        raise TypeError(f"expected {what}, got {text!r}")
     return _parse(text)
 
 

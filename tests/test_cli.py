@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import time
 
 import pytest
 
-from gradcore.cli import DEMONSTRATION, PAGE, main, parse_sizes
+from gradcore.cli import DEMONSTRATION, PAGE, main, needed_memory, parse_sizes
 
 SICK = ["--layers", "16x30", "--activation", "sigmoid"]
 
@@ -152,6 +153,11 @@ def test_info(capsys):
         (["diagnose", "--steps", "many"], "steps"),
         (["diagnose", "--fail-on", "never"], "fault"),
         (["diagnose", "--html", "nowhere/page.html"], "nowhere"),
+        (["diagnose", "--html", ""], "--html"),
+        (["diagnose", "--layers", "1000000000x2"], "1000000000x2"),
+        (["diagnose", "--layers", "99999999999999999999x2"], "GiB of memory needed"),
+        (["diagnose", "--layers", "64x1000000000"], "1,000,000 layers"),
+        (["diagnose", "--steps", "1000000000000000"], "memory"),
     ],
 )
 def test_errors_are_one_line_on_stderr(arguments, message, table, capsys):
@@ -161,6 +167,14 @@ def test_errors_are_one_line_on_stderr(arguments, message, table, capsys):
     assert captured.err.startswith("gradcore: error: ")
     assert captured.err.count("\n") == 1
     assert message in captured.err
+
+
+def test_what_is_said_to_fit_does(monkeypatch, capsys):
+    monkeypatch.setattr("gradcore.cli._memory", lambda: 50e6)
+    assert main(["diagnose", "--layers", "5000x2"]) == 2
+    (fits,) = re.findall(r"(\d+x\d+) fit$", capsys.readouterr().err.strip())
+    assert needed_memory([64, *parse_sizes(fits), 10]) <= 50e6
+    assert main(["diagnose", "--layers", fits, "--epochs", "0", "--seeds", "1", "--json"]) == 0
 
 
 def test_sizes():

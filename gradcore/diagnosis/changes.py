@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
@@ -10,6 +11,7 @@ from typing import Any
 from gradcore import activations, initializers
 from gradcore.diagnosis.observe import Batch
 from gradcore.layers import Activation, BatchNorm, Dense, Dropout, Layer, Residual, split_groups
+from gradcore.network import mlp_layers
 from gradcore.optimizers import Optimizer
 
 _SHORT = {
@@ -304,8 +306,8 @@ def _with_norm(layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
     return tuple(result)
 
 
-def describe(layers: tuple[Layer, ...]) -> str | None:
-    """Write the layers as the ``mlp`` call that makes them, without sizes; None when they are no plain ``mlp``.
+def describe(layers: tuple[Layer, ...], input_size: int | None = None) -> str | None:
+    """Write the layers as the ``mlp`` call that makes just these, without sizes; None where there is no such call.
 
     Examples
     --------
@@ -313,28 +315,32 @@ def describe(layers: tuple[Layer, ...]) -> str | None:
     >>> describe(as_layers([Dense(8), "tanh", Dense(2)]))
     'mlp(sizes, activation="tanh")'
     """
-    activations = set(hidden_activations(layers))
-    inits = {layer.init for layer in dense_layers(layers)}
-    groups = split_groups(layers)
-    if len(activations) != 1 or len(inits) != 1 or not groups[:-1] or len(groups[-1]) != 1:
+    activations, dense = hidden_activations(layers), dense_layers(layers)
+    if not activations or not all(isinstance(layer.init, str) for layer in dense):
         return None
-    (activation,), (init,) = activations, inits
-    if not isinstance(init, str):
+    units = [layer.units for layer in dense]
+    inputs = (units[0] if isinstance(layers[0], Residual) else 0) if input_size is None else input_size
+    rates = [layer.rate for layer in _flat(layers) if isinstance(layer, Dropout)]
+    scales = [layer.scale for layer in layers if isinstance(layer, Residual)]
+    usual = {"init": "auto", "norm": None, "residual": False, "residual_scale": 1.0, "dropout": 0.0}
+    arguments: dict[str, Any] = {
+        "activation": activations[0],
+        "init": dense[0].init,
+        "norm": "batch" if has(layers, BatchNorm) else None,
+        "residual": has(layers, Residual),
+        "residual_scale": scales[0] if scales else 1.0,
+        "dropout": rates[0] if rates else 0.0,
+    }
+    if tuple(mlp_layers([inputs, *units], **arguments)) != layers:
         return None
-    rates = {layer.rate for group in groups for layer in _flat(group) if isinstance(layer, Dropout)}
-    arguments = [f'activation="{activation}"'] + ([f'init="{init}"'] if init != "auto" else [])
-    if has(layers, BatchNorm):
-        arguments.append('norm="batch"')
-    if has(layers, Residual):
-        arguments.append("residual=True")
-        scale, *others = {layer.scale for group in groups for layer in group if isinstance(layer, Residual)}
-        if others:
-            return None
-        if scale != 1:
-            arguments.append(f"residual_scale={scale:.3g}")
-    if len(rates) == 1:
-        arguments.append(f"dropout={rates.pop():g}")
-    return f"mlp(sizes, {', '.join(arguments)})"
+    if len(scales) > 1 and scales[0] == 1 / math.sqrt(len(scales)):
+        arguments["residual_scale"] = "auto"
+    said = [
+        f'{name}="{value}"' if isinstance(value, str) else f"{name}={value!r}"
+        for name, value in arguments.items()
+        if name not in usual or value != usual[name]
+    ]
+    return f"mlp(sizes, {', '.join(said)})"
 
 
 def _flat(layers: tuple[Layer, ...]) -> list[Layer]:

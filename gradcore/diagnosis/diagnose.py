@@ -73,6 +73,8 @@ class Diagnosis:
     optimizer : Optimizer
     loss : str
     seeds : int
+    first_seed : int
+        The network's own; with several seeds those after it follow.
     milliseconds : float
         That `diagnose` took.
     """
@@ -82,6 +84,7 @@ class Diagnosis:
     variants: Variants = field(repr=False)
     setting: Setting = field(repr=False)
     seeds: int
+    first_seed: int
     milliseconds: float
 
     @property
@@ -324,6 +327,7 @@ def diagnose(
         variants=shown[0],
         setting=setting,
         seeds=seeds,
+        first_seed=net.seed,
         milliseconds=1e3 * (time.perf_counter() - start),
     )
 
@@ -340,6 +344,8 @@ def prepare(
     seed: int = 0,
 ) -> Setting:
     """Check the arguments of `diagnose` and choose the rows of the one batch."""
+    if not isinstance(net, Network):
+        raise TypeError(f"net must be a Network, such as mlp([4, 64, 3]), got {net!r}")
     steps, seed = check_integer("steps", steps, minimum=0), check_seed(seed)
     chosen = resolve_optimizer("adam" if optimizer is None else optimizer)
     rows = 32 if batch_size is None else check_integer("batch_size", batch_size)

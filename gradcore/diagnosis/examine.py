@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 
@@ -86,9 +86,12 @@ class Reference:
     def __init__(self, variants: Variants, setting: Setting) -> None:
         self._variants, self._setting = variants, setting
 
-    @cached_property
-    def books(self) -> Books:
+    def __call__(self) -> Books:
         """Its books on a few rows: bounds that come from them are wide."""
+        return self._books
+
+    @cached_property
+    def _books(self) -> Books:
         return observe(self._variants.counterpart(), self._setting.few(ROWS).batch, seed=self._setting.seed)
 
 
@@ -104,10 +107,10 @@ def examine(
         optimizer=setting.optimizer,
         constant_loss=setting.constant_loss,
         weights=net._parameters.of_units,
-        dead_units=lambda op: net._count_dead(setting.data.X, op),
-        counterpart=None if healthy is None else lambda: healthy.books,
+        dead_units=partial(net._count_dead, setting.data.X),
+        counterpart=healthy,
         facts=setting.facts,
-        has_signal=lambda: setting.data.has_signal,
+        has_signal=partial(getattr, setting.data, "has_signal"),
         batch_size=min(setting.batch_size, len(setting.data)),
         regression=not setting.batch.loss.classification,
         reachable_loss=_reachable_loss(net, setting.batch),
@@ -139,7 +142,7 @@ def _now(evidence: Evidence, net: Network, setting: Setting) -> Evidence:
     """Return the evidence of what training has made of the network."""
     return replace(
         evidence, books=observe(net, setting.batch, seed=setting.seed), weights=net._parameters.of_units,
-        dead_units=lambda op: net._count_dead(setting.data.X, op), begun=None, _dead={},
+        dead_units=partial(net._count_dead, setting.data.X), begun=None, _dead={},
     )  # fmt: skip
 
 

@@ -16,7 +16,8 @@ from markupsafe import Markup, escape
 
 from gradcore import __version__, kernels
 from gradcore.diagnosis import words
-from gradcore.diagnosis.changes import dense_layers, describe, hidden_activations
+from gradcore.diagnosis.changes import dense_layers, hidden_activations
+from gradcore.diagnosis.code import reproduce
 from gradcore.diagnosis.curves import changed_books, curves, grouped, together
 from gradcore.diagnosis.drawing.course import heat_map, loss_curve
 from gradcore.diagnosis.drawing.layers import LAYERS, affected, layer_curves
@@ -24,11 +25,10 @@ from gradcore.diagnosis.drawing.scores import decade_bar, dot_strip
 from gradcore.diagnosis.drawing.svg import power_of_ten
 from gradcore.health.evidence import Books
 from gradcore.health.faults import Fault
-from gradcore.health.ledger import LedgerEntry
+from gradcore.health.ledger import LedgerEntry, count
 from gradcore.health.rules import all_rules
 
 if TYPE_CHECKING:
-    from gradcore.diagnosis.arrays import ArraysDiagnosis
     from gradcore.diagnosis.diagnose import Diagnosis
     from gradcore.diagnosis.proof import Proof, Trial
     from gradcore.diagnosis.what_if import Outcome
@@ -68,6 +68,7 @@ def page(
         dots=dot_strip(proof) if proof is not None else None,
         alternatives=_alternatives(diagnosis, proof),
         groups=_groups(diagnosis),
+        rows=count(diagnosis.ledger.rows, "row"),
         heat=Both(heat_map(trace), heat_map(trace, _NARROW)) if trace and trace.ledgers else None,
         loss=_loss(diagnosis),
         ledger=list(_ledger(diagnosis.books)),
@@ -185,13 +186,9 @@ def _subject(diagnosis: Diagnosis) -> str:
     shape = (
         f"{len(hidden)} hidden layer{words.plural(hidden)} of {size} {kind}" if hidden else "no hidden layer"
     )
-    ends = f"{_count(net.input_size, 'input')}, {shape}, {_count(units[-1], 'output')}"
+    ends = f"{count(net.input_size, 'input')}, {shape}, {count(units[-1], 'output')}"
     optimizer = f"{type(diagnosis.optimizer).__name__} {diagnosis.optimizer.lr:g}"
     return " · ".join((ends, diagnosis.loss, optimizer, net.dtype.name))
-
-
-def _count(number: int, name: str) -> str:
-    return f"{number} {name}{'s' if number != 1 else ''}"
 
 
 # -- alternatives ----------------------------------------------------------------------------------------------------
@@ -263,20 +260,21 @@ def percent(share: float | None) -> str:
 def _groups(diagnosis: Diagnosis) -> list[tuple[str, str, list[tuple[str, str, str, Markup]]]]:
     """Return by network the decades of its groups, each with its bar."""
     net, best, changed = diagnosis.network, diagnosis.best, changed_books(diagnosis)
-    ledgers = [("now", diagnosis.ledger, net.layers)]
+    all_books = [("now", diagnosis.books, net.layers)]
     if changed is not None and best is not None:
-        ledgers.append(("changed", changed.ledger, best.change.layers(net.layers, net.input_size)))
-    sizes = [abs(d) for _, ledger, _ in ledgers for d in ledger.split().values() if math.isfinite(d)]
+        all_books.append(("changed", changed, best.change.layers(net.layers, net.input_size)))
+    sizes = [abs(d) for _, books, _ in all_books for d in books.ledger.split().values() if math.isfinite(d)]
     largest = max(1.0, *sizes) if sizes else 1.0
     result = []
-    for of, ledger, layers in ledgers:
+    for of, books, layers in all_books:
         rows = [
-            (name, f"×{words.factor(each)}" if math.isfinite(decades) else "–", words.signed(decades),
+            (name, f"×{words.factor(each)}" if math.isfinite(decades) else "–",
+             words.signed(-math.inf if math.isnan(decades) and books.finite else decades),
              decade_bar(decades, largest, of))
-            for name, each, decades in words.group_shares(ledger, ledger.split(), layers)
+            for name, each, decades in words.group_shares(books.ledger, books.ledger.split(), layers)
         ]  # fmt: skip
         if rows:
-            result.append((of, words.signed(ledger.end_to_end_log10), rows))
+            result.append((of, words.signed(books.end_to_end_log10), rows))
     return result
 
 
@@ -290,7 +288,7 @@ def _loss(diagnosis: Diagnosis) -> tuple[str, Both] | None:
         return None
     first, last = (words.short(float(loss)) for loss in trace.losses[[0, -1]])
     sign = _capital(words.LOSS_SIGNS[diagnosis.evidence.loss_sign])
-    said = f"{sign}. From {first} at the first of {len(trace.losses)} steps to {last} at the last."
+    said = f"{sign}. From {first} at the first of {count(len(trace.losses), 'step')} to {last} at the last."
     constant = trace.constant_loss
     return said, Both(loss_curve(trace, constant), loss_curve(trace, constant, _NARROW, 220))
 
@@ -436,47 +434,3 @@ def _marked(text: str) -> Markup:
     """Turn the marks of a docstring (code, emphasis) into elements."""
     safe = re.sub(r"``(.+?)``|`(.+?)`", lambda m: f"<code>{m[1] or m[2]}</code>", str(escape(text)))
     return Markup(re.sub(r"\*(\w[^*]*)\*", r"<em>\1</em>", safe))
-
-
-# -- again -----------------------------------------------------------------------------------------------------------
-
-
-def reproduce(diagnosis: Diagnosis | ArraysDiagnosis) -> str:
-    """Write the lines that make this diagnosis again; X and y are the reader's."""
-    net, setting = diagnosis.network, diagnosis.setting
-    if setting is None:
-        return "print(gradcore.diagnose_arrays(layers))"
-    call = describe(net.layers)
-    if call is None:
-        build = f"net = ...  # {net!r}, seed {net.seed}"
-    else:
-        sizes = _sizes([net.input_size, *(layer.units for layer in dense_layers(net.layers))])
-        dtype = "" if net.dtype.name == "float32" else f', dtype="{net.dtype.name}"'
-        build = f"net = gradcore.{call.replace('sizes', sizes, 1)[:-1]}{dtype}, seed={net.seed})"
-    others = {
-        "steps": (setting.steps, 0), "batch_size": (setting.batch_size, 32), "seeds": (diagnosis.seeds, 1),
-        "seed": (setting.seed, 0),
-    }  # fmt: skip
-    rest = "".join(f", {name}={value}" for name, (value, usual) in others.items() if value != usual)
-    optimizer = f"gradcore.optimizers.{diagnosis.optimizer!r}"
-    return (
-        f'{build}\nprint(gradcore.diagnose(net, X, y, loss="{diagnosis.loss}", optimizer={optimizer}{rest}))'
-    )
-
-
-def _sizes(sizes: Sequence[int]) -> str:
-    """Write a list of sizes, repetitions short.
-
-    Examples
-    --------
-    >>> _sizes([64, 8, 8, 8, 8, 2])
-    '[64, *4 * [8], 2]'
-    """
-    runs: list[list[int]] = []
-    for size in sizes:
-        if runs and runs[-1][0] == size:
-            runs[-1].append(size)
-        else:
-            runs.append([size])
-    parts = [f"*{len(run)} * [{run[0]}]" if len(run) > 2 else ", ".join(map(str, run)) for run in runs]
-    return f"[{', '.join(parts)}]"

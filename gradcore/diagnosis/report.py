@@ -227,6 +227,8 @@ def _columns(count: int) -> list[int]:
 
 
 def _block(value: float, top: float) -> str:
+    if math.isnan(value):
+        return "–"
     if not math.isfinite(value):
         return BLOCKS[-1] if value > 0 else BLOCKS[0]
     level = round(8 * (1 + (value - top) / BLOCK_DECADES))

@@ -41,6 +41,10 @@ class Variants:
         self._frames: dict[Change, _Frame] = {}
         self._parameters: dict[tuple[Change, str | None, str | None], Parameters] = {}
 
+    def __getstate__(self) -> dict[str, Any]:
+        # what was made is made again: its layout is that of this machine
+        return self.__dict__ | {"_frames": {}, "_parameters": {}}
+
     @cached_property
     def fresh(self) -> bool:
         """Whether the parameters are still those that the seed drew."""

@@ -71,7 +71,7 @@ class Outcome:
     chance : float
         Of training, from one batch and the real steps where they were asked for.
     gradient : float
-        log10 of the end-to-end gain.
+        log10 of the end-to-end gain; minus infinity where it is zero, NaN where a number of the batch is none.
     signal : float
         log10 of signal over scale at the inputs of the last layer, relative to that of the network's inputs.
     faults : tuple of str
@@ -322,14 +322,16 @@ class _Trial:
         return Outcome(
             change,
             chance=evidence.chance,
-            gradient=evidence.books.ledger.end_to_end_log10,
+            gradient=evidence.books.end_to_end_log10,
             signal=_relative_signal(evidence.books) - self.origin,
             faults=tuple(fault.kind for fault in certain(evidence)),
         )
 
 
 def _relative_signal(books: Books, *, first: bool = False) -> float:
-    """log10 of signal over scale of what the last (or the first) layer reads."""
+    """log10 of signal over scale of what the last (or the first) layer reads; NaN where they are no numbers."""
     layers, at = books.layers, 0 if first else -1
     signal, scale = float(layers.input_signal[at]), float(layers.input_scale[at])
+    if math.isnan(signal) or math.isnan(scale):
+        return math.nan
     return math.log10(signal / scale) if signal > 0 and scale > 0 else -math.inf

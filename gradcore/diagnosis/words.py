@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from gradcore.diagnosis.changes import Change, dense_layers, describe, hidden_activations
 from gradcore.health.faults import Fault
-from gradcore.health.ledger import Ledger
+from gradcore.health.ledger import Ledger, count
 from gradcore.layers import Layer
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def healthy_figures(diagnosis: Diagnosis | ArraysDiagnosis, example: str) -> lis
     signal = ratio(layers.output_signal[-2 if len(layers) > 1 else -1], layers.input_signal[0])
     said = "" if chance is None else f"; chance {chance:.0%}"
     return [
-        f"gradient end to end, log10: {signed(diagnosis.ledger.end_to_end_log10)};"
+        f"gradient end to end, log10: {signed(diagnosis.books.end_to_end_log10)};"
         f" {example} signal, input to last layer ×{signal}",
         f"loss {diagnosis.ledger.loss:.3g} on one batch; the best layer's usable gradient"
         f" {diagnosis.books.usable.max():.1e}{said}",
@@ -95,7 +95,7 @@ def where(fault: Fault, diagnosis: Diagnosis, example: str) -> list[str]:
     """Say in which layers the fault shows, and how; `example` is what one row of the data is called."""
     lines = _WHERE[fault.kind](fault, diagnosis, example) if fault.kind in _WHERE else [", ".join(fault.ops)]
     steps = fault.evidence.get("after_steps")
-    return [f"after {steps} steps:", *lines] if steps else lines
+    return [f"after {count(steps, 'step')}:", *lines] if steps else lines
 
 
 def _where_vanishing(fault: Fault, diagnosis: Diagnosis, example: str) -> list[str]:
@@ -158,7 +158,8 @@ def _where_dead(fault: Fault, diagnosis: Diagnosis, example: str) -> list[str]:
         units = evidence["dead"][name][1]
         below = "layer 1 receives" if layer == 1 else f"layers 1–{layer} receive"
         return [
-            f"all {units} units of {name} are off on every row of the data;",
+            (f"all {units} units of {name} are" if units > 1 else f"the only unit of {name} is")
+            + " off on every row of the data;",
             f"{below} no gradient at all",
         ]
     return [
@@ -204,7 +205,7 @@ def _where_invalid(fault: Fault, diagnosis: Diagnosis, example: str) -> list[str
 def _where_loss_nan(fault: Fault, diagnosis: Diagnosis, example: str) -> list[str]:
     step, skipped = fault.evidence["first_step"], fault.evidence["skipped_steps"]
     if step is None:  # the loss and the gradient are numbers, and what they would make of the weights is not
-        return [f"{skipped} steps would have made weights that are not numbers"]
+        return [f"{count(skipped, 'step')} would have made weights that are not numbers"]
     return [f"step {step}: loss or gradient is not a number"]
 
 
@@ -347,8 +348,9 @@ def change_lines(net: Network, optimizer: Optimizer, change: Change) -> list[str
         lines.append((f"hidden layers {_sizes(net.layers)}", f"hidden layers {_sizes(layers)}"))
     rest = replace(change.structure, linear_output=False, width=1, depth=1.0)
     if rest.made:
-        before, after = describe(net.layers), describe(rest.layers(net.layers, net.input_size))
-        lines.append(_aligned(before, after) if before and after else ("", rest.name))
+        inputs = net.input_size
+        before, after = describe(net.layers, inputs), describe(rest.layers(net.layers, inputs), inputs)
+        lines.append(_aligned(before, after) if before and after and before != after else ("", rest.name))
     if change.lsuv:
         lines.append(("", "gradcore.initializers.lsuv_(net, X)"))
     if change.pretrained is not None:
@@ -409,7 +411,9 @@ def short(x: float) -> str:
 
 
 def tiny(x: float) -> str:
-    """At most five characters: 0.31, 120, 5e-3."""
+    """At most five characters: 0.31, 120, 5e-3; a dash for what is no number."""
+    if math.isnan(x):
+        return "–"
     if x == 0 or 0.01 <= abs(x) < 99.5:
         return f"{x:.2g}"
     return f"{x:.0f}" if 1 < abs(x) < 1000 else f"{x:.0e}".replace("e-0", "e-").replace("e+0", "e")
@@ -421,17 +425,21 @@ def factor(x: float) -> str:
 
 
 def signed(x: float) -> str:
-    """Write decades with one digit: −22.0, zero, inf."""
+    """Write decades with one digit: −22.0, zero, inf; a dash for what is no number."""
     if not math.isfinite(x):
-        return "zero" if math.isnan(x) or x < 0 else "inf"
+        return _beyond(x)
     return f"{round(x, 1) + 0.0:.1f}".replace("-", "−")
 
 
 def whole(x: float) -> str:
-    """Write decades without digits: −22, zero, inf, nan."""
+    """Write decades without digits: −22, zero, inf; a dash for what is no number."""
     if not math.isfinite(x):
-        return "zero" if x < 0 else "inf" if x > 0 else "nan"
+        return _beyond(x)
     return f"{x:.0f}".replace("-", "−")
+
+
+def _beyond(decades: float) -> str:
+    return "zero" if decades < 0 else "inf" if decades > 0 else "–"
 
 
 def power(x: float) -> str:

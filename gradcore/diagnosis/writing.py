@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from gradcore.errors import check_path
+
 
 def plain(value: Any) -> Any:
     """Make a value fit for strict JSON: what is no finite number becomes null.
@@ -30,6 +32,6 @@ def plain(value: Any) -> Any:
 def written(text: str, path: str | os.PathLike[str] | None) -> str:
     """Write a text to `path` if one is given, and return it."""
     if path is not None:
-        with open(path, "w", encoding="utf-8") as file:
+        with check_path("path", path).open("w", encoding="utf-8") as file:
             file.write(text if text.endswith("\n") else text + "\n")
     return text

@@ -26,6 +26,11 @@ from gradcore.optimizers import SGD, Adam, Optimizer
 
 Array = npt.NDArray[np.float64]
 
+
+def _unknown() -> None:
+    """Stand for a question that nobody can answer; a function with a name, which a pickle can hold."""
+
+
 # A deviation of so many standard deviations is not chance.
 SIGMAS = 4.0
 
@@ -72,6 +77,12 @@ class Books:
             and np.isfinite(layers.gradient).all()
             and np.isfinite(layers.z_scale).all()
         )
+
+    @property
+    def end_to_end_log10(self) -> float:
+        """log10 of the end-to-end gain: minus infinity where a delta is zero, NaN where one is no number or unknown."""
+        gain = self.ledger.end_to_end_log10
+        return -math.inf if math.isnan(gain) and self.finite else gain
 
     @cached_property
     def largest_gain(self) -> float:
@@ -187,7 +198,7 @@ class Evidence:
     dead_units: Callable[[int], tuple[int, int]]
     counterpart: Callable[[], Books] | None = None
     facts: Facts = UNKNOWN
-    has_signal: Callable[[], bool | None] = lambda: None
+    has_signal: Callable[[], bool | None] = _unknown
     batch_size: int = 32
     regression: bool = False
     loss_known: bool = True

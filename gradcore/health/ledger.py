@@ -12,7 +12,7 @@ import importlib
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -413,7 +413,7 @@ class Ledger:
             gradient=gradient / np.sqrt(fan_in * units),
             weight=weight / np.sqrt(fan_in * units),
             weight_norm=weight,
-            shares=lambda: self.gradient_shares,
+            shares=partial(getattr, self, "gradient_shares"),
         )
 
     @cached_property
@@ -560,7 +560,9 @@ class Ledger:
             lines.append(self._line(entry, depth))
             lines += [f"{'  ' * (depth + 1)}· {note}" for note in self._notes(entry)]
         lines.append(_sum_line(self.end_to_end_log10, self.split()))
-        lines.append(f"loss {self.loss:.6g}, {self.rows} rows, {self.dtype.name}, {self.level} ledger")
+        lines.append(
+            f"loss {self.loss:.6g}, {count(self.rows, 'row')}, {self.dtype.name}, {self.level} ledger"
+        )
         return "\n".join(lines)
 
     def _line(self, entry: LedgerEntry, depth: int) -> str:
@@ -601,6 +603,11 @@ def _sum_line(end_to_end: float, split: dict[str, float]) -> str:
 
     parts = "  ".join(f"{group} {signed(decades)}" for group, decades in split.items())
     return f"end to end, log10: {signed(end_to_end)}   split: {parts}".rstrip()
+
+
+def count(number: int, name: str) -> str:
+    """Write a number of things: 1 row, 2 rows."""
+    return f"{number} {name}{'' if number == 1 else 's'}"
 
 
 def _number(x: float, shown: bool = True) -> str:

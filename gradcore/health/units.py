@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from gradcore import activations, kernels
 from gradcore.errors import unknown_name
+from gradcore.health.ledger import count
 from gradcore.kernels import reference
 
 if TYPE_CHECKING:
@@ -138,11 +139,15 @@ class UnitLedger:
         columns = ("mean", "scale", "signal", "flat", "delta", "gradient")
         arrays = (self.mean, self.scale, self.signal, self.flat_fraction, self.delta, self.gradient)
         head = f"{'unit':>6}" + "".join(f"{name:>10}" for name in columns)
-        count = "" if self.dead is None else f", {int(self.dead.sum())} dead on all the data"
-        lines = [f"{self.name}: {len(self)} units{count}; {self.rows} rows", head, "-" * len(head)]
+        dead = "" if self.dead is None else f", {int(self.dead.sum())} dead on all the data"
+        lines = [
+            f"{self.name}: {count(len(self), 'unit')}{dead}; {count(self.rows, 'row')}",
+            head,
+            "-" * len(head),
+        ]
         for unit, values in enumerate(zip(*arrays, strict=True)):
             if unit == _SHOWN:
-                lines.append(f"… {len(self) - _SHOWN} more units; to_dict() has all")
+                lines.append(f"… {count(len(self) - _SHOWN, 'more unit')}; to_dict() has all")
                 break
             cells = "".join(f"{'-' if math.isnan(x) else format(x, '.3g'):>10}" for x in values)
             lines.append(

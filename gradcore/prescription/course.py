@@ -216,11 +216,12 @@ class Course:
     def _candidate(self, kind: str, change: Change) -> Trial:
         """Return a trial with what is known before it is made."""
         chance, note = math.nan, ""
-        if change.pretrained is None:  # (that is half a training)
-            try:
+        try:
+            self.lab.check(change)
+            if change.pretrained is None:  # (that is half a training)
                 chance = self.lab.evidence(change).chance
-            except ValueError as error:
-                note = f"not tried: {error}"
+        except ValueError as error:
+            note = f"not tried: {error}"
         return Trial(
             kind, change, self.lab.recipe_of(change), chance, caution(self.subject, change), note=note
         )

@@ -27,6 +27,7 @@ from gradcore.prescription.budget import Budget
 from gradcore.prescription.comparison import NO_HELP, Comparison
 from gradcore.prescription.journal import Journal
 from gradcore.scores import score_name
+from gradcore.training.loop import check_batch_norm
 
 Array = npt.NDArray[Any]
 
@@ -241,6 +242,11 @@ class Laboratory:
     def recipe_of(self, change: Change | None) -> Recipe:
         """Return the recipe with a change made."""
         return self.recipe if change is None else self.recipe.changed(change)
+
+    def check(self, change: Change) -> None:
+        """Raise ValueError for a change that makes a network which cannot be trained here."""
+        recipe = self.recipe_of(change)
+        check_batch_norm(recipe.network(self.network_seed), min(recipe.batch_size, len(self.data.X)))
 
     def evidence(self, change: Change) -> Evidence:
         """Return what one batch says of a change, before any training."""

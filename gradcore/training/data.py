@@ -92,6 +92,28 @@ def check_rows(X: Array, y: Array) -> None:
         raise ValueError("X and y are empty: at least one row is needed")
 
 
+def as_rows(rows: Any, count: int) -> NDArray[np.int64]:
+    """Return which of `count` rows are meant: indices, or a mask with one True or False for each row.
+
+    Examples
+    --------
+    >>> as_rows([True, False, True], 3).tolist(), as_rows([2, 2], 3).tolist()
+    ([0, 2], [2, 2])
+    """
+    array = _as_array("rows", rows)
+    if array.dtype.kind == "b" and array.shape == (count,):
+        array = np.flatnonzero(array)
+    elif array.dtype.kind == "b":
+        raise ValueError(
+            f"rows is a mask of shape {array.shape}, the data have {count} rows: one value for each"
+        )
+    if array.size and array.dtype.kind not in "iu":
+        raise TypeError(f"rows must be indices (integers) or a mask (booleans), got {array.dtype}")
+    if array.ndim != 1 or not array.size or array.min() < 0 or array.max() >= count:
+        raise ValueError(f"rows must be indices from 0 to {count - 1}, at least one")
+    return array.astype(np.int64)
+
+
 def as_labels_or_values(y: Any) -> Array:
     """Return targets as an array of text, booleans, integers or floats with one or two dimensions."""
     array = _as_array("y", y)
@@ -105,6 +127,8 @@ def as_labels_or_values(y: Any) -> Array:
 
 
 def _as_array(name: str, values: Any) -> Array:
+    if values is None:
+        raise TypeError(f"{name} is None; an array is needed: rows of numbers, or one target per row")
     if hasattr(values, "toarray"):
         raise TypeError(f"{name} is sparse; pass {name}.toarray()")
     if isinstance(values, np.ma.MaskedArray):

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import math
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 
-from gradcore.errors import check_flag
+from gradcore.errors import check_flag, check_path
 from gradcore.training.callbacks import Callback, Logs
 
 if TYPE_CHECKING:
@@ -47,7 +46,7 @@ class JSONLogger(Callback):
     """
 
     def __init__(self, path: str | os.PathLike[str], append: bool = False) -> None:
-        self.path, self.append = Path(path), check_flag("append", append)
+        self.path, self.append = check_path("path", path), check_flag("append", append)
         self._file: TextIO | None = None
 
     def on_train_begin(self, logs: Logs) -> None:

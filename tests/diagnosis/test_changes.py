@@ -3,10 +3,13 @@
 import numpy as np
 import pytest
 
+import gradcore
 from gradcore import Activation, BatchNorm, Dense, Dropout, Network, Residual, mlp
 from gradcore.diagnosis.changes import Change, describe
+from gradcore.diagnosis.code import network_code
 from gradcore.diagnosis.diagnose import diagnose
 from gradcore.diagnosis.variants import Variants
+from gradcore.diagnosis.words import change_lines
 from gradcore.layers import as_layers, split_groups
 
 LAYERS = as_layers(
@@ -74,7 +77,7 @@ def test_describe_writes_the_call():
     )
     assert describe(as_layers([Dense(3), "relu", Dense(4), "tanh", Dense(2)])) is None
     net = mlp([8, 8, 8, 3], residual=True, residual_scale="auto")
-    assert describe(net.layers) == 'mlp(sizes, activation="relu", residual=True, residual_scale=0.707)'
+    assert describe(net.layers) == 'mlp(sizes, activation="relu", residual=True, residual_scale="auto")'
     mixed = [Residual([Dense(8), "relu"], scale=scale) for scale in (1.0, 0.5)]
     assert describe(as_layers([*mixed, Dense(3)])) is None
 
@@ -129,3 +132,54 @@ def test_variants_keep_weights_that_are_no_longer_as_drawn(rng):
     assert (variants.make(Change(activation="tanh")).get_parameters()["0.weight"] == 0.25).all()
     assert (variants.make(Change(init="he_normal")).get_parameters()["0.weight"] != 0.25).all()
     assert (net.get_parameters()["0.weight"] == 0.25).all()
+
+
+@pytest.mark.parametrize("residual", [False, True])
+@pytest.mark.parametrize("norm", [None, "batch"])
+@pytest.mark.parametrize("dropout", [0.0, 0.12345678])
+@pytest.mark.parametrize("sizes", [[8, 8, 8, 3], [4, 8, 8, 16, 16, 3]], ids=str)
+def test_describe_writes_a_call_that_makes_just_these_layers(residual, norm, dropout, sizes):
+    arguments = {"activation": "leaky_relu(0.2)", "residual": residual, "norm": norm, "dropout": dropout}
+    net = mlp(sizes, init="normal(0.1)", **arguments, seed=0)
+    call = describe(net.layers, net.input_size)
+    assert eval(call, {"mlp": mlp, "sizes": sizes}).layers == net.layers
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        [Residual([Dense(8), "relu", Dense(8), "relu"]), Dense(3)],
+        [Residual([Dense(8), "relu"], scale=0.5), Residual([Dense(8), "relu"]), Dense(3)],
+        [Residual([Dense(8), "relu"]), Dense(8), "relu", Dense(3)],
+        [Dense(8), "relu", Residual([Dense(8), "relu"]), Dense(3)],  # mlp would make the first one a block, too
+        [Dense(8), BatchNorm(momentum=0.2), "relu", Dense(3)],
+        [Dense(8), BatchNorm(eps=1e-3), "relu", Dense(3)],
+        [Dense(8), "relu", BatchNorm(), Dense(3)],
+        [Dense(8), BatchNorm(), "relu", Dense(8), "relu", Dense(3)],
+        [BatchNorm(), Dense(8), "relu", Dense(3)],
+        [Dense(8, use_bias=False), "relu", Dense(3)],
+        [Dense(8), "relu", Dense(3, bias_init="constant(0.1)")],
+        [Dense(8), "relu", Dense(3, init="zeros")],
+        [Dense(8), "relu", Dropout(0.1), Dense(8), "relu", Dense(3)],
+        [Dense(8), "relu", Dropout(0.1), Dense(8), "relu", Dropout(0.2), Dense(3)],
+        [Dense(8), "relu", "relu", Dense(3)],
+        [Dense(8), "relu", Dense(3), "relu"],
+        [Dense(8), Dense(8), "relu", Dense(3)],
+    ],
+    ids=repr,
+)  # fmt: skip
+def test_what_no_call_makes_is_written_layer_by_layer(layers):
+    net = Network(layers, input_size=8, seed=3)
+    assert describe(net.layers, net.input_size) is None
+    again = eval(network_code(net, net.seed), {"gradcore": gradcore})
+    assert (again.layers, again.input_size, again.seed) == (net.layers, 8, 3)
+
+
+def test_a_joint_change_is_shown_whole(rng):
+    net = mlp([8, 4, 4, 2], activation="sigmoid", seed=0)
+    diagnosis = diagnose(net, rng.normal(size=(40, 8)), np.arange(40) % 2)
+    lines = change_lines(diagnosis.network, diagnosis.optimizer, Change(activation="tanh", width=2))
+    assert lines[:2] == ["- hidden layers 4x2", "+ hidden layers 8x2"]
+    assert [line[0] for line in lines[2:]] == ["-", "+"]
+    assert "tanh" in lines[3]
+    assert len(change_lines(diagnosis.network, diagnosis.optimizer, Change(depth=0.5))) == 2

@@ -1,6 +1,8 @@
 """Diagnose: the main job, its promises and its arguments."""
 
+import copy
 import json
+import pickle
 
 import numpy as np
 import pytest
@@ -109,6 +111,8 @@ def test_no_steps_are_the_real_ones_of_fit():
         ({"seeds": 0}, ValueError, "seeds"),
         ({"batch_size": 0}, ValueError, "batch_size"),
         ({"optimizer": "adamm"}, ValueError, "adam"),
+        ({"optimizer": 3}, TypeError, r"SGD\(0.1\) as the optimizer, got 3"),
+        ({"loss": None}, TypeError, "loss.*cross_entropy.*got None"),
         ({"loss": "mes"}, ValueError, "mse"),
         ({"seed": -1}, ValueError, "seed"),
     ],
@@ -116,6 +120,44 @@ def test_no_steps_are_the_real_ones_of_fit():
 def test_bad_arguments(arguments, error, message):
     with pytest.raises(error, match=message):
         diagnose(mlp([64, 8, 10], seed=0), X, Y, **arguments)
+
+
+def test_what_is_missing_is_named():
+    net = mlp([64, 8, 10], seed=0)
+    for wrong, message in (
+        ((net, X, None), "y is None"),
+        ((net, None, Y), "X is None"),
+        ((3, X, Y), "net must be"),
+    ):
+        with pytest.raises(TypeError, match=message):
+            diagnose(*wrong)
+
+
+def test_reports_go_to_paths_only(diagnosis):
+    for write in (diagnosis.to_json, diagnosis.to_html):
+        with pytest.raises(TypeError, match=r"path .*, got 3"):
+            write(3)
+        with pytest.raises(ValueError, match="empty"):
+            write("")
+
+
+@pytest.mark.parametrize(
+    "copied", [lambda d: pickle.loads(pickle.dumps(d)), copy.deepcopy], ids=["pickle", "deepcopy"]
+)
+@pytest.mark.parametrize("read", [True, False], ids=["read", "unread"])
+@pytest.mark.parametrize("arguments", [{}, {"steps": 40}, {"seeds": 2}], ids=str)
+def test_a_copy_says_the_same(copied, read, arguments):
+    original = diagnose(sick(), X, Y, **arguments)
+    if read:
+        str(original)
+    again = copied(original)
+    # what is still to be found out is found out from the copy's own networks and data
+    (a, b) = (d.to_dict() for d in (again, original))
+    for result in (a, b):
+        result["what_if"].pop("milliseconds")
+    assert json.dumps(a, default=str) == json.dumps(b, default=str)
+    assert str(again) == str(original)
+    assert again.evidence.measures == original.evidence.measures
 
 
 def test_bad_data_is_named_by_row_and_column():

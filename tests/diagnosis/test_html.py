@@ -263,7 +263,9 @@ def test_ten_thousand_layers(diagnoses):
     diagnosis = diagnoses["healthy"]
     few = diagnosis.books.layers
     many = replace(few, **{name: np.resize(values, 10_000) for name, values in vars(few).items()})
-    books = SimpleNamespace(ledger=diagnosis.ledger, layers=many, usable=diagnosis.books.usable, finite=True)
+    books = SimpleNamespace(
+        ledger=diagnosis.ledger, layers=many, usable=diagnosis.books.usable, finite=True, end_to_end_log10=0.0
+    )
     flat = np.zeros(10_000)
     prediction = SimpleNamespace(delta_log10=flat, signal_log10=flat, valid_layers=flat == 0)
     many_layers = altered(diagnosis, books=books, prediction=prediction)
@@ -333,5 +335,22 @@ def test_the_lines_that_reproduce_it(arguments):
     assert names["again"].setting.batch_size == first.setting.batch_size
 
 
-def test_a_network_without_a_short_call_is_described(diagnoses):
-    assert reproduce(diagnoses["one layer"]).startswith("net = ...  # Network(64 → 10")
+def test_a_network_without_a_short_call_is_written_out(diagnoses):
+    assert reproduce(diagnoses["one layer"]).startswith(
+        "net = gradcore.Network([gradcore.Dense(10)], input_size=64"
+    )
+    drawn = gradcore.Network(
+        [gradcore.Dense(10, init=lambda shape, rng, dtype: np.zeros(shape, dtype))], input_size=64
+    )
+    assert reproduce(diagnose(drawn, X, Y)).startswith("net = ...  # Network(64 → 10")
+
+
+def test_seeds_begin_where_they_began_and_other_parameters_are_mentioned():
+    # the first of these is sound, so that the report shows another
+    net = mlp([64, *8 * [4], 10], seed=1)
+    several = diagnose(net, X, Y, seeds=4)
+    assert several.network.seed > net.seed == 1
+    assert "seed=1)" in reproduce(several).split("\n")[0]
+    assert "parameters" not in reproduce(several)
+    net.fit(X, Y, epochs=1, progress=False, seed=0)
+    assert "and then the parameters it had" in reproduce(diagnose(net, X, Y))

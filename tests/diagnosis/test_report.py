@@ -1,5 +1,6 @@
 """The report: the shape of the first screen, 80 columns, three lines for a healthy network."""
 
+import math
 import re
 
 import numpy as np
@@ -129,3 +130,51 @@ def test_held_out_rows():
     assert len(data.y_test) == 2
     with pytest.raises(ValueError, match="2 rows"):
         held_out(np.zeros((1, 2)), np.zeros(1))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"init": "normal(1e10)"},
+        {"init": "normal(1e8)", "residual": True},
+        {"activation": "exponential", "init": "normal(3)"},
+    ],
+    ids=str,
+)
+def test_what_is_no_number_is_a_dash(arguments, rng):
+    inputs = rng.normal(size=(64, 4))
+    diagnosis = diagnose(mlp([4, *6 * [8], 2], seed=0, **arguments), inputs, inputs[:, 0] > 0)
+    assert diagnosis.faults[0].kind == "overflow"
+    text = str(diagnosis)
+    assert not re.search(r"\bnan\b", text)
+    (gradient,) = (line.split()[2:] for line in text.split("\n") if line.startswith("  gradient, log10"))
+    (blocks,) = (line.split()[1:] for line in text.split("\n") if line.startswith("  now "))
+    assert gradient == blocks == 7 * ["–"]
+    spoilt = [o for o in diagnosis.what_if.telling if "overflow" in o.faults]
+    assert spoilt
+    for outcome in spoilt:
+        row = next(line for line in text.split("\n") if line.startswith(f"  {outcome.name} "))
+        assert " – " in row
+        assert "zero" not in row
+    page = re.sub(r"<style.*?</style>", "", diagnosis.to_html(), flags=re.DOTALL)
+    assert not re.search(r"\bnan\b", re.sub(r"<[^>]+>", " ", page))
+
+
+def test_a_gradient_of_zero_is_still_called_zero(rng):
+    inputs = rng.normal(size=(64, 4))
+    diagnosis = diagnose(mlp([4, 8, 8, 2], init="zeros", seed=0), inputs, inputs[:, 0] > 0)
+    assert diagnosis.books.end_to_end_log10 == -math.inf
+    assert diagnosis.books.finite
+    rows = str(diagnosis).split("  what if")[1].split("\n")
+    assert any(" zero " in row for row in rows)
+    assert not any(" – " in row for row in rows)
+
+
+def test_one_of_a_kind(rng):
+    inputs = rng.normal(size=(64, 4))
+    diagnosis = diagnose(mlp([4, 1, 2], init="zeros", seed=0), inputs, inputs[:, 0] > 0)
+    assert "the only unit of relu 1 is off on every row" in str(diagnosis)
+    net = mlp([4, 1, 2], seed=0)
+    assert ", 1 row, " in str(net.ledger(inputs[:1], [0]))
+    assert "1 unit, " in str(net.unit_ledger(inputs[:1], [0], "relu 1"))
+    assert "One batch of 1 row," in diagnose(net, inputs[:1], [0]).to_html()

@@ -282,3 +282,13 @@ def test_update_ratio_of_a_training_step(batch):
 def test_probe_refuses(arguments, error):
     with pytest.raises(error, match="Probe"):
         Probe(**arguments)
+
+
+def test_a_mask_chooses_rows_and_exact_is_a_flag(rng):
+    net, X, y = mlp([3, 5, 2], seed=0), rng.normal(size=(6, 3)), np.arange(6) % 2
+    mask = y == 1
+    masked = net.ledger(X, y, rows=mask)
+    assert masked.rows == 3
+    assert masked.loss == net.ledger(X, y, rows=np.flatnonzero(mask)).loss != net.ledger(X, y).loss
+    with pytest.raises(TypeError, match="exact must be True or False"):
+        net.ledger(X, y, exact="no")

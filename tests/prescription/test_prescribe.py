@@ -194,6 +194,20 @@ def test_a_wrong_output_is_put_right():
     assert found.network.layers[-1] == Dense(1)
 
 
+def test_what_cannot_be_trained_is_not_tried_and_says_why():
+    found = prescribe(
+        mlp([64, 8, 10], seed=0),
+        X[:60],
+        Y[:60],
+        treatments=[Change(norm=True)],
+        batch_size=1,
+        epochs=1,
+        progress=False,
+    )
+    assert found.trials[1].verdict == "not tried"
+    assert "batches of one row" in found.trials[1].note
+
+
 def test_a_short_budget_leaves_the_least_promising_out():
     found = prescribe(sick(), X, Y, budget="8000 steps", epochs=8, progress=False)
     assert found.stopped == "budget"

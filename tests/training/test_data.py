@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from gradcore.training import data as module
-from gradcore.training.data import as_inputs
+from gradcore.training.data import as_inputs, as_rows
 
 F32 = np.dtype("float32")
 
@@ -81,3 +81,28 @@ def test_inputs_that_cannot_be(X, error, message):
 
 def test_a_mask_without_masked_entries_is_fine():
     assert as_inputs(np.ma.masked_equal([[1.0, 3.0]], 2), 2, F32).tolist() == [[1, 3]]
+
+
+def test_rows_are_indices_or_a_mask():
+    assert as_rows([True, False, True], 3).tolist() == [0, 2]
+    assert as_rows(np.array([2, 0, 2], np.uint8), 3).tolist() == [2, 0, 2]
+
+
+@pytest.mark.parametrize(
+    ("rows", "error", "message"),
+    [
+        ([1.5], TypeError, r"integers.*float64"),
+        (np.array([1.0, 2.0]), TypeError, "integers"),
+        (["a"], TypeError, "integers"),
+        ([True], ValueError, "one value for each"),
+        ([False] * 3, ValueError, "at least one"),
+        ([], ValueError, "at least one"),
+        ([3], ValueError, "from 0 to 2"),
+        ([-1], ValueError, "from 0 to 2"),
+        ([[1]], ValueError, "from 0 to 2"),
+        (None, TypeError, "rows is None"),
+    ],
+)
+def test_rows_that_cannot_be(rows, error, message):
+    with pytest.raises(error, match=message):
+        as_rows(rows, 3)

@@ -96,3 +96,9 @@ def test_a_path_that_cannot_be_written_stops_before_the_training(tmp_path, data)
     assert np.array_equal(net.parameters, before)
     with pytest.raises(TypeError, match="append"):
         JSONLogger(tmp_path, append=1)
+
+
+@pytest.mark.parametrize("path", [3, None, b"log.jsonl"])
+def test_the_path_is_checked_at_once(path):
+    with pytest.raises(TypeError, match="path must be the path of a file"):
+        JSONLogger(path)

@@ -9,12 +9,13 @@ from functools import cache
 import numpy as np
 
 from gradcore import activations
-from gradcore.health.theory.gaussian import function_and_slope, gauss, levels_for
+from gradcore.errors import check_integer
+from gradcore.health.theory.gaussian import function_and_slope, function_of_one, gauss, levels_for
 
 
 @cache
 def _slope_kurtosis(activation: str, log_scale: int) -> float:
-    info, parameter = activations.resolve(activation)
+    info, parameter = function_of_one(activation)
     if info.name == "exponential":
         # f'² = exp(2 std x): E f'⁴ / (E f'²)² = exp(8 std² − 4 std²)
         exponent = 4 * 4.0**log_scale
@@ -38,7 +39,7 @@ def gain_variance(activation: str, scale: float, width: int) -> float:
     ----------
     activation : str
     scale : float
-        rms of the pre-activations.
+        rms of the pre-activations; at zero, and where it is no number, that of scale 1 is returned.
     width : int
 
     Returns
@@ -51,6 +52,7 @@ def gain_variance(activation: str, scale: float, width: int) -> float:
     >>> round(gain_variance("relu", 1.0, 50), 6)
     0.1
     """
+    width = check_integer("width", width)
     # the moments vary slowly with the scale: whole powers of two are close enough for a bound, and cached
     exponent = round(math.log2(scale)) if 0 < scale < math.inf else 0
     kurtosis = _slope_kurtosis(activation, max(-20, min(20, exponent)))
@@ -90,5 +92,12 @@ def dead_layer_chance(widths: Sequence[int], off: float | Sequence[float] = 0.5)
     >>> round(dead_layer_chance(20 * [4]), 3), dead_layer_chance(20 * [128]) < 1e-36
     (0.725, True)
     """
-    alive = np.log1p(-(np.asarray(off, float) ** np.asarray(widths, float)))
+    units = np.array([check_integer(f"widths[{i}]", width) for i, width in enumerate(widths)], float)
+    chances = np.asarray(off, float)
+    if chances.shape not in ((), units.shape) or not ((chances >= 0) & (chances <= 1)).all():
+        raise ValueError(
+            f"off must be a chance from 0 to 1, or one for each of the {len(units)} layers, got {off}"
+        )
+    with np.errstate(divide="ignore"):  # a layer that is off for certain
+        alive = np.log1p(-(chances**units))
     return abs(math.expm1(float(alive.sum())))

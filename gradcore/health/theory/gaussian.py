@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from gradcore import kernels
+from gradcore import activations, kernels
 from gradcore.activations import ActivationInfo
 
 Array = npt.NDArray[np.float64]
@@ -79,6 +79,14 @@ def rule(centre: float, splits: tuple[float, ...], levels: int) -> tuple[Array, 
         # √(k+1) h_{k+1} = x h_k − √k h_{k−1}
         polynomials[k + 1] = (nodes * polynomials[k] - math.sqrt(k) * polynomials[k - 1]) / math.sqrt(k + 1)
     return nodes, weights, polynomials[1:] * weights
+
+
+def function_of_one(activation: str) -> tuple[ActivationInfo, float]:
+    """Find an activation by its spec, and refuse the one that is no function of one number."""
+    info, parameter = activations.resolve(activation)
+    if info.name == "softmax":
+        raise ValueError("the theory is for functions of one number; softmax takes a row")
+    return info, parameter
 
 
 def function_and_slope(info: ActivationInfo, parameter: float, z: Array) -> tuple[Array, Array]:
@@ -215,8 +223,11 @@ def product(info: ActivationInfo, parameter: float, std: float, c: float, slopes
     """Return ``E f(z₁) f(z₂)`` (of the slopes: ``E f'(z₁) f'(z₂)``) for variances std² and correlation c.
 
     Given z₁ = m the other is N(c m, (1 − c²) std²): a rule inside a rule, the outer one finer where the inner
-    average of a kink is a smooth step of width √(1 − c²) std.
+    average of a kink is a smooth step of width √(1 − c²) std.  Exponentials, again, have a closed form.
     """
+    if info.name == "exponential":
+        with np.errstate(over="ignore"):
+            return float(np.exp(std * std * (1 + c)))
 
     def of(z: Array) -> Array:
         return function_and_slope(info, parameter, z)[slopes]

@@ -14,16 +14,29 @@ from typing import Literal
 
 import numpy as np
 
-from gradcore import activations
-from gradcore.errors import check_non_negative
-from gradcore.health.theory.gaussian import moments, product
+from gradcore.errors import check_non_negative, check_number
+from gradcore.health.theory.gaussian import function_of_one, moments, product
 
 # Squares of what float64 can hold: fixed points are looked for between these variances.
 _SMALLEST, _LARGEST = 1e-30, 1e30
 
 
+def _standard_deviation(name: str, value: float) -> float:
+    checked = check_non_negative(name, value)
+    if checked > (largest := math.sqrt(_LARGEST)):
+        raise ValueError(f"{name} must be at most {largest:.0e}, got {checked:g}")
+    return checked
+
+
+def _variance(q: float) -> float:
+    """Return q, or the variance next to it that the limits at 0 and infinity are read at."""
+    return min(max(check_non_negative("q", q, allow_inf=True), _SMALLEST), _LARGEST)
+
+
 def variance_map(activation: str, q: float, weight_std: float, bias_std: float = 0.0) -> float:
     """Return the variance of the next layer's pre-activations, ``σ_w² E f(√q x)² + σ_b²``, x ~ N(0, 1).
+
+    Infinite where float64 ends.
 
     Source: Poole et al., "Exponential expressivity in deep neural networks through transient chaos" (2016), eq. 3.
 
@@ -32,12 +45,19 @@ def variance_map(activation: str, q: float, weight_std: float, bias_std: float =
     >>> round(variance_map("relu", 3.0, math.sqrt(2)), 12)
     3.0
     """
-    size = weight_std * moments(*activations.resolve(activation), 0.0, math.sqrt(q)).rms
+    weight_std, bias_std = (
+        _standard_deviation("weight_std", weight_std),
+        _standard_deviation("bias_std", bias_std),
+    )
+    function, spread = function_of_one(activation), math.sqrt(check_non_negative("q", q))
+    size = weight_std * moments(*function, 0.0, spread).rms if weight_std else 0.0
     return size * size + bias_std**2  # a power would raise where this is infinite
 
 
 def correlation_map(activation: str, q: float, c: float, weight_std: float, bias_std: float = 0.0) -> float:
     """Return the correlation of two examples one layer on, both of variance q and of correlation c now.
+
+    At q = 0 and beyond what float64 can square: the limit; 1 where nothing is left of either.
 
     Source: Poole et al. (2016), eq. 5.
 
@@ -46,8 +66,16 @@ def correlation_map(activation: str, q: float, c: float, weight_std: float, bias
     >>> correlation_map("sigmoid", 1.0, 0.5, 1.0) > 0.9
     True
     """
-    expected = product(*activations.resolve(activation), math.sqrt(q), c)
-    return (weight_std**2 * expected + bias_std**2) / variance_map(activation, q, weight_std, bias_std)
+    q, c = _variance(q), check_number("c", c)
+    if not -1 <= c <= 1:
+        raise ValueError(f"c is a correlation, from -1 to 1, got {c:g}")
+    following = variance_map(activation, q, weight_std, bias_std)
+    if following == 0 or weight_std == 0:
+        return 1.0
+    if following == math.inf:  # only exponentials get there: exp(q (1 + c)) / exp(2 q)
+        return math.exp(-q * (1 - c))
+    expected = product(*function_of_one(activation), math.sqrt(q), c)
+    return (weight_std**2 * expected + bias_std**2) / following
 
 
 def chi(activation: str, q: float, weight_std: float) -> float:
@@ -60,7 +88,9 @@ def chi(activation: str, q: float, weight_std: float) -> float:
     >>> round(chi("relu", 1.0, math.sqrt(2)), 12)
     1.0
     """
-    size = weight_std * moments(*activations.resolve(activation), 0.0, math.sqrt(q)).slope_rms
+    weight_std = _standard_deviation("weight_std", weight_std)
+    function, spread = function_of_one(activation), math.sqrt(check_non_negative("q", q))
+    size = weight_std * moments(*function, 0.0, spread).slope_rms if weight_std else 0.0
     return size * size
 
 
@@ -96,13 +126,17 @@ def mean_field(activation: str, weight_std: float, bias_std: float = 0.0) -> Mea
     Parameters
     ----------
     activation : str
-    weight_std : float
-        Weights have the variance ``weight_std² / fan_in``.
-    bias_std : float
+    weight_std, bias_std : float
+        From 0 to 1e15.  Weights have the variance ``weight_std² / fan_in``, biases ``bias_std²``.
 
     Returns
     -------
     MeanField
+
+    Raises
+    ------
+    ValueError, TypeError
+        An unknown activation or softmax; a standard deviation that is no number from 0 to 1e15.
 
     Notes
     -----
@@ -121,18 +155,18 @@ def mean_field(activation: str, weight_std: float, bias_std: float = 0.0) -> Mea
     >>> mean_field("tanh", 1.0, 0.1).phase, mean_field("tanh", 3.0).phase
     ('ordered', 'chaotic')
     """
-    weight_std = check_non_negative("weight_std", weight_std)
-    bias_std = check_non_negative("bias_std", bias_std)
-    info, _ = activations.resolve(activation)
-    if info.name == "softmax":
-        raise ValueError("mean_field is for functions of one number; softmax takes a row")
+    weight_std, bias_std = (
+        _standard_deviation("weight_std", weight_std),
+        _standard_deviation("bias_std", bias_std),
+    )
+    info, _ = function_of_one(activation)
     with np.errstate(over="ignore"):
         q = _variance_fixed_point(activation, weight_std, bias_std)
         if q == math.inf and info.name == "exponential":
             # any two examples that differ at all differ in everything after one layer
             return MeanField(math.inf, 0.0, math.inf, 0.0, "chaotic")
         # at 0 and infinity: the limit of the ratios
-        at = min(max(q, _SMALLEST), _LARGEST)
+        at = _variance(q)
         gain = chi(activation, at, weight_std)
         c, slope = _correlation_fixed_point(activation, at, weight_std, bias_std if q > 0 else 0.0)
     distance = math.log(slope) if slope > 0 else -math.inf
@@ -156,14 +190,15 @@ def _variance_fixed_point(activation: str, weight_std: float, bias_std: float) -
             return -math.inf
         return math.log(following) - log_q if following < math.inf else math.inf
 
-    here = math.log(weight_std**2 + bias_std**2) if weight_std or bias_std else -math.inf
+    # the square of what is very small is zero
+    here = 2 * math.log(math.hypot(weight_std, bias_std)) if weight_std or bias_std else -math.inf
     if here == -math.inf:
         return 0.0
     direction = climb(here)
     if abs(direction) < _ROUNDING:
         return math.exp(here)
     step = math.copysign(0.25, direction)
-    while math.log(_SMALLEST) < here < math.log(_LARGEST):
+    while here > math.log(_SMALLEST) if step < 0 else here < math.log(_LARGEST):
         following = climb(here + step)
         # less than rounding is no change of sign: maps that approach the diagonal at 0 or infinity do that
         if following * direction < 0 and abs(following) > _ROUNDING:
@@ -180,7 +215,7 @@ def _correlation_fixed_point(
     The map is a power series in c with non-negative coefficients, hence convex: with a slope of at most 1 at c = 1 that
     is the only fixed point, otherwise there is one more, below.
     """
-    info, parameter = activations.resolve(activation)
+    info, parameter = function_of_one(activation)
     variance = variance_map(activation, q, weight_std, bias_std)
 
     def slope(c: float) -> float:

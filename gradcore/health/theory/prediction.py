@@ -230,8 +230,8 @@ def predict(net: Network, X: npt.ArrayLike | None = None) -> Prediction:
 
     Raises
     ------
-    ValueError
-        X of another shape, without rows, or with NaN or infinity.
+    ValueError, TypeError
+        X of another shape, without rows, with NaN or infinity, or not of numbers; `net` is no network.
 
     Notes
     -----
@@ -245,6 +245,8 @@ def predict(net: Network, X: npt.ArrayLike | None = None) -> Prediction:
     >>> prediction.end_to_end_log10 < -10
     True
     """
+    if not hasattr(net, "plan"):
+        raise TypeError(f"net must be a Network, such as mlp([4, 64, 3]), got {net!r}")
     with np.errstate(all="ignore"):
         walk = _Walk(net)
         walk.forward(_input_state(net, X))
@@ -256,7 +258,10 @@ def _input_state(net: Network, X: npt.ArrayLike | None) -> _State:
     columns = net.plan.columns_in
     if X is None:
         return _State(0.0, 1.0, 0.0, np.ones(1), math.inf)
-    x = np.asarray(X, np.float64)
+    try:
+        x = np.asarray(X, np.float64)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"X must hold numbers, rows of equal length: {error}") from None
     if x.ndim != 2 or x.shape[1] != columns or not len(x):
         raise ValueError(f"X must have the shape (rows, {columns}) with at least one row, got {x.shape}")
     largest = float(np.abs(x).max())

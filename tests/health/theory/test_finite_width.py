@@ -43,3 +43,15 @@ def test_dead_layers_are_as_frequent_as_said():
 def test_no_layers_no_death():
     assert theory.dead_layer_chance([]) == 0
     assert theory.dead_layer_chance([2, 3], [0.5, 0.1]) == pytest.approx(1 - 0.75 * 0.999)
+
+
+def test_arguments_that_cannot_be_are_named():
+    for call, message in (
+        (lambda: theory.gain_variance("relu", 1.0, 0), "width"),
+        (lambda: theory.dead_layer_chance([8, 0]), r"widths\[1\]"),
+        (lambda: theory.dead_layer_chance([8], 2.0), "off must be a chance"),
+        (lambda: theory.dead_layer_chance([8, 8, 8], [0.5, 0.5]), "one for each of the 3 layers"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()
+    assert theory.dead_layer_chance([8], 1.0) == 1.0

@@ -1,5 +1,6 @@
 """The maps and their fixed points against the literature."""
 
+import itertools
 import math
 
 import numpy as np
@@ -134,3 +135,46 @@ def test_what_cannot_be_is_refused():
         theory.mean_field("tanh", -1.0)
     with pytest.raises(ValueError, match="bias_std"):
         theory.mean_field("tanh", 1.0, np.nan)
+
+
+ODD = [0.0, 5e-324, 1e-200, 1e-20, 1.0, 1e15]
+
+
+@pytest.mark.parametrize("activation", ["identity", "sigmoid", "tanh", "relu", "selu", "gelu", "exponential"])
+def test_every_number_has_a_limit(activation):
+    for weight_std, bias_std in itertools.product(ODD, ODD):
+        found = theory.mean_field(activation, weight_std, bias_std)
+        assert not any(math.isnan(x) for x in (found.q_star, found.c_star, found.chi, found.depth_scale))
+        for q, c in itertools.product([0.0, 1e-300, 1.0, 1e300], [-1.0, 0.0, 1e-310, 1.0]):
+            assert theory.variance_map(activation, q, weight_std, bias_std) >= 0
+            assert abs(theory.correlation_map(activation, q, c, weight_std, bias_std)) <= 1 + 1e-9
+            assert theory.chi(activation, q, weight_std) >= 0
+
+
+def test_the_largest_weights_saturate():
+    found = theory.mean_field("sigmoid", 1e15)  # a step from 0 to 1: half of the units are on
+    assert found.q_star == pytest.approx(0.5e30, rel=1e-6)
+    assert (found.phase, theory.mean_field("sigmoid", 1e-200).phase) == ("chaotic", "ordered")
+    # exponentials: exp(q (1 + c)) / exp(2 q), whatever leaves float64
+    assert theory.correlation_map("exponential", 2.0, 0.5, 1.0) == pytest.approx(math.exp(-1.0))
+    assert theory.correlation_map("exponential", 1000.0, 0.99, 1.0) == pytest.approx(math.exp(-10.0))
+
+
+@pytest.mark.parametrize("bad", [-1, 1e16, 1e300, math.inf, math.nan, "x", None, True])
+def test_standard_deviations_that_cannot_be_are_named(bad):
+    for arguments, name in (((bad, 0.1), "weight_std"), ((1.0, bad), "bias_std")):
+        with pytest.raises((TypeError, ValueError), match=name):
+            theory.mean_field("tanh", *arguments)
+        with pytest.raises((TypeError, ValueError), match=name):
+            theory.correlation_map("tanh", 1.0, 0.5, *arguments)
+
+
+def test_other_arguments_that_cannot_be_are_named():
+    for call, message in (
+        (lambda: theory.mean_field("softmax", 1.0), "softmax takes a row"),
+        (lambda: theory.chi("tahn", 1.0, 1.0), "tanh"),
+        (lambda: theory.variance_map("tanh", -1.0, 1.0), "q must be at least 0"),
+        (lambda: theory.correlation_map("tanh", 1.0, 1.5, 1.0), "from -1 to 1"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()

@@ -299,3 +299,22 @@ def test_data_that_cannot_be_is_refused():
         theory.predict(net, X[:0])
     with pytest.raises(ValueError, match="NaN or infinity"):
         theory.predict(net, np.full((2, 64), np.nan))
+
+
+def test_what_is_no_network_and_no_numbers_is_named():
+    with pytest.raises(TypeError, match="net must be a Network"):
+        theory.predict(3)
+    with pytest.raises(TypeError, match="X must hold numbers"):
+        theory.predict(mlp([2, 3, 1], seed=0), "data")
+
+
+@pytest.mark.parametrize("value", [0.0, 1e300, 1e-300, np.nan, np.inf])
+@pytest.mark.parametrize("activation", ["sigmoid", "relu", "gelu", "exponential"])
+def test_odd_weights_are_outside_the_theory_and_no_error(activation, value):
+    net = mlp(
+        [4, 8, 8, 2], activation=activation, norm="batch", dropout=0.1, residual=True, dtype="float64", seed=0
+    )
+    net.set_parameters({"0.weight": np.full((8, 4), value)})
+    prediction = theory.predict(net, np.eye(4))
+    assert len(prediction.entries) == 6
+    assert np.isfinite(value) or not prediction.valid.any()
