@@ -39,7 +39,7 @@ from gradcore.training.targets import encode
 FIRST_SEEDS = 2
 
 # … and at least so many more, that had no part in the choice, for those that are proposed.
-FRESH_SEEDS, MOST_SEEDS = 8, 20
+FRESH_SEEDS, FEW_SEEDS, MOST_SEEDS = 8, 12, 40
 FINALISTS = 2
 
 # Share of what is left of the budget that fresh seeds may take.
@@ -158,8 +158,16 @@ class Course:
         if self._auto and not self._training():  # what looked like a cure was luck
             self._combine(0.75)
             self._round(self._kept(), later, 0.8)
-        self.fresh = self._fresh_seeds()
-        self._round([None, *self._finalists()], self.fresh, 1.0)
+        self._prove()
+
+    def _prove(self) -> None:
+        """Train the finalists and the control from seeds that had no part in their choice; where it is close, more."""
+        finalists = self._finalists()
+        for most in (FEW_SEEDS, MOST_SEEDS):
+            self.fresh = self._fresh_seeds(most)
+            self._round([None, *finalists], self.fresh, 1.0)
+            if self.stopped or any(trial.verdict == HELPED for trial in self._proposed().values()):
+                return
 
     def _combine(self, until: float) -> None:
         """Where nothing lets the network train, try joint changes; of one that does, leave away what is not needed."""
@@ -267,7 +275,7 @@ class Course:
         kept = [
             trial
             for place, trial in enumerate(ranked)
-            if place < KEPT or trial.mean > control + self.lab.noise(trial.mean, control)
+            if place < KEPT or trial.mean > control + self.lab.resolution
         ]
         for trial in ranked:
             if trial not in kept and trial.change is not None:
@@ -278,22 +286,25 @@ class Course:
     def _control_of(self, seeds: range) -> float:
         return self.lab.trial(self._control, seeds).mean
 
-    def _fresh_seeds(self) -> range:
+    def _fresh_seeds(self, most: int) -> range:
         """Return as many new seeds as the rest of the budget allows: the more there are, the more is proved."""
         self.budget.until = 1.0
-        costs = [self.lab.work(change) for change in (None, *self._finalists())]
+        costs = [self.lab.work(change) for change in (None, *self.finalists)]
         affordable = (
             FRESH_SHARE * self.budget.left * min(self.budget.seconds, 1e9) * self.budget.speed / sum(costs)
         )
-        return range(KEPT_FROM, KEPT_FROM + int(max(self.least, min(MOST_SEEDS, affordable))))
+        count = max(self.least, min(most, int(affordable)), len(self.fresh))
+        return range(KEPT_FROM, KEPT_FROM + count)
 
     def _finalists(self) -> list[Change]:
-        """Return the best two that score above the control."""
+        """Return the best two that score above the control: the second is one that nothing speaks against, if any is."""
         control = self._control_of(range(self.seeds))
         better = [
             trial for trial in self._ranked() if len(trial.results) > FIRST_SEEDS and trial.mean > control
         ]
-        self.finalists = [trial.change for trial in better[:FINALISTS] if trial.change is not None]
+        first, others = better[:1], sorted(better[1:], key=lambda trial: bool(trial.caution))
+        chosen = [*first, *(others if first and first[0].caution else better[1:])][:FINALISTS]
+        self.finalists = [trial.change for trial in chosen if trial.change is not None]
         return self.finalists
 
     def _show(self, done: int) -> None:
@@ -337,45 +348,50 @@ class Course:
     def _compared(self) -> list[Trial]:
         """Return every trial with its comparison: of the first choice, and anew of those with fresh seeds."""
         found = {change: self._tried(change) for change in self.trials}
-        self._compare(
-            found, [change for change in found if len(found[change].results) > 1], range(self.seeds)
-        )
-        proposed = {
-            change: replace(self._counted(found[change], self.fresh), fresh=True)
+        self._compare(found, list(found), range(self.seeds), LEVEL / 2)
+        return list((found | self._proposed()).values())
+
+    def _proposed(self) -> dict[Change, Trial]:
+        """Return the proposed ones with their comparison on fresh seeds."""
+        trials = {
+            change: replace(self._counted(self.trials[change], self.fresh), fresh=True)
             for change in self.finalists
             if all((change, seed) in self.lab.results for seed in self.fresh)
         }
-        self._compare(proposed, list(proposed), self.fresh)
-        return list((found | proposed).values())
+        self._compare(trials, list(trials), self.fresh, LEVEL / 4)  # (looked at twice)
+        return trials
 
-    def _compare(self, trials: dict[Change, Trial], changes: Sequence[Change], seeds: Sequence[int]) -> None:
+    def _compare(
+        self, trials: dict[Change, Trial], changes: Sequence[Change], seeds: Sequence[int], level: float
+    ) -> None:  # fmt: skip
         results, lab = self.lab.results, self.lab
         told, differences, noise, counts = [], [], [], []
         control = [result for (change, _), result in results.items() if change is None]
         for change in changes:
             pairs = [
-                (results[change, seed].score, results[None, seed].score)
+                (results[change, seed], results[None, seed])
                 for seed in seeds
                 if (change, seed) in results and (None, seed) in results
             ]
             if len(pairs) > 1:
                 told.append(change)
-                differences.append([treated - control for treated, control in pairs])
-                noise.append(lab.noise(*np.mean(pairs, axis=0)))
+                differences.append([treated.score - untreated.score for treated, untreated in pairs])
+                noise.append(lab.noise(pairs))
                 treated = trials[change].results
                 counts.append(Counts(lab.trained(treated), len(treated), lab.trained(control), len(control)))
-        found = compare(differences, resolution=lab.resolution, noise=noise, trained=counts, level=LEVEL / 2)
+        found = compare(differences, resolution=lab.resolution, noise=noise, trained=counts, level=level)
         for change, comparison in zip(told, found, strict=True):
             trials[change] = replace(trials[change], comparison=comparison)
 
     def _best(self, helped: Sequence[Trial]) -> Trial | None:
-        """Return the best of those that are proved to help; of about equal ones the smallest change."""
+        """Return the best of those that are proved to help; of about equal ones the safest, the smallest change."""
         if not helped:
             return None
         helped = [trial for trial in helped if trial.trains] or helped
         top = max(helped, key=lambda trial: trial.mean)
         spread = float(np.std(top.scores, ddof=1)) / math.sqrt(len(top.scores)) + 2 * self.lab.resolution
-        return min((trial for trial in helped if trial.mean >= top.mean - spread), key=_size)
+        alike = [trial for trial in helped if trial.mean >= top.mean - spread]
+        return min(alike, key=lambda trial: (bool(trial.caution), *_size(trial)))
 
     def _network(self, trial: Trial, seed: int) -> Network:
         made = self.lab.made(trial.change, seed)

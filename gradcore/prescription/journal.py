@@ -52,7 +52,10 @@ class Journal:
                     "give another path, or remove the file"
                 )
             for line in lines[1:]:
-                values = {name: _number(line[name]) for name in ("score", "loss", "test_loss", "seconds")}
+                values: dict[str, Any] = {
+                    name: float(line[name]) for name in ("score", "loss", "test_loss", "seconds")
+                }
+                values["rows"] = tuple(line["rows"])
                 self.known[line["recipe"], line["epochs"], line["seed"]] = Result(**values)
         self._file: TextIO = self.path.open("a", encoding="utf-8")
         if not lines:
@@ -101,10 +104,9 @@ def fingerprint(data: Data) -> str:
     return found.hexdigest()[:16]
 
 
-def _strict(values: Mapping[str, float]) -> dict[str, float | str]:
+def _strict(values: Mapping[str, Any]) -> dict[str, Any]:
     # JSON has no infinity
-    return {name: value if math.isfinite(value) else str(value) for name, value in values.items()}
-
-
-def _number(value: float | str) -> float:
-    return float(value)
+    return {
+        name: str(value) if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in values.items()
+    }

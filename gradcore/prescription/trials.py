@@ -37,6 +37,9 @@ STRETCH = 2.0
 # Seconds of a first look at the speed.
 CALIBRATION = 0.1
 
+# Rows whose scores are kept one by one.
+ROWS = 1000
+
 # Networks of the control are kept, and those of the fresh seeds, which have these numbers: one of them is handed over.
 KEPT_FROM = 1000
 
@@ -58,12 +61,15 @@ class Result:
     loss, test_loss : float
         On the rows to train on and to test with, over those of the constant predictor: 1 is no better.
     seconds : float
+    rows : tuple of float
+        Score of single rows to test with (of some, where they are many), in the same order for all trainings.
     """
 
     score: float
     loss: float
     test_loss: float
     seconds: float
+    rows: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -323,7 +329,23 @@ class Laboratory:
             _ratio(train["loss"], self._constant(net.loss, data.y, made)),
             _ratio(test["loss"], self._constant(net.loss, data.y_test, made)),
             made.seconds,
+            self._rows(net, data, worst),
         )
+
+    def _rows(self, net: Network, data: Data, worst: float) -> tuple[float, ...]:
+        """Return the score of single rows: right or wrong, or one less the squared error over the variance."""
+        assert net.loss is not None
+        chosen = np.unique(np.linspace(0, len(data.X_test) - 1, min(len(data.X_test), ROWS)).astype(int))
+        outputs, y = net.forward(data.X_test[chosen]), data.y_test[chosen]
+        with np.errstate(all="ignore"):
+            if net.loss.name == "cross_entropy":
+                scores = (outputs.argmax(axis=1) == y).astype(float)
+            elif net.loss.classification:
+                scores = ((outputs > 0) == (y > 0.5)).mean(axis=1)
+            else:
+                variance = np.maximum(data.y_test.astype(np.float64).var(axis=0), np.finfo(np.float32).tiny)
+                scores = (1 - (y.astype(np.float64) - outputs) ** 2 / variance).mean(axis=1)
+        return tuple(np.nan_to_num(np.maximum(scores, worst), nan=worst).round(4).tolist())
 
     def _constant(self, loss: Loss, y: Array, made: Trained) -> float:
         """Loss of the best constant predictor on these targets."""
@@ -400,17 +422,15 @@ class Laboratory:
         bar = self.bar
         return sum(result.loss <= bar and result.loss < 1 for result in results)
 
-    def noise(self, *scores: float) -> float:
-        """Standard error of the difference of two scores because other rows might have been tested.
+    def noise(self, pairs: Sequence[tuple[Result, Result]]) -> float:
+        """Standard error that the mean difference of pairs has because other rows might have been tested.
 
-        As if the two erred independently.  Of shares of right answers the binomial one; of a coefficient of
-        determination ``2 |R| (1 - R²) / √n`` (Cohen, Cohen, West & Aiken, "Applied multiple regression/correlation
-        analysis", 2003, section 3.6).
+        Both are scored on the same rows: the spread of their differences from row to row tells it.
         """
-        rows = len(self.data.X_test)
-        if self.setting.data.loss.classification:
-            return math.sqrt(sum(score * (1 - score) for score in scores) / rows)
-        return math.sqrt(sum(4 * abs(score) * (1 - score) ** 2 for score in scores) / rows)
+        differences = np.mean([np.subtract(treated.rows, control.rows) for treated, control in pairs], axis=0)
+        return (
+            float(differences.std(ddof=1)) / math.sqrt(len(self.data.X_test)) if len(differences) > 1 else 0.0
+        )
 
     @cached_property
     def resolution(self) -> float:
