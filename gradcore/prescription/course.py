@@ -297,7 +297,7 @@ class Course:
         return range(KEPT_FROM, KEPT_FROM + count)
 
     def _finalists(self) -> list[Change]:
-        """Return the best two that score above the control: the second is one that nothing speaks against, if any is."""
+        """Return the best two that score above the control; the second is one that nothing speaks against, if any."""
         control = self._control_of(range(self.seeds))
         better = [
             trial for trial in self._ranked() if len(trial.results) > FIRST_SEEDS and trial.mean > control
