@@ -229,3 +229,84 @@ def test_names_that_the_terminal_cannot_show(tmp_path):
     _, err = process.communicate(timeout=60)
     assert process.returncode == 2
     assert err.startswith(b"gradcore: error: unknown column")
+
+
+# -- prescribe
+
+
+PRESCRIBE = ["--layers", "16x6", "--activation", "sigmoid", "--init", "normal(0.01)", "--epochs", "20"]
+
+
+def test_prescribe_on_a_table(table, capsys, folder):
+    command = ["prescribe", table, "--target", "kind", *PRESCRIBE, "--treatments", "activation,dropout"]
+    assert main([*command, "--html", "page.html", "--log", "trials.jsonl"]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith(("✓ ", "✗ "))
+    assert "tanh + Glorot" in text
+    assert max(map(len, text.splitlines())) <= 80
+    assert "gradcore prescribe" in (folder / "page.html").read_text(encoding="utf-8")
+    assert (folder / "trials.jsonl").read_text().count("\n") > 10
+
+
+def test_prescribe_as_json(table, capsys):
+    assert (
+        main(["prescribe", table, "--target", "kind", *PRESCRIBE, "--treatments", "dropout", "--json"]) == 0
+    )
+    found = json.loads(capsys.readouterr().out)
+    assert found["schema"] == "gradcore-prescription"
+    assert [trial["treatment"] for trial in found["trials"]] == ["control", "dropout"]
+
+
+def test_prescribe_for_the_demonstration(capsys):
+    command = [
+        "prescribe",
+        "--layers",
+        "16x3",
+        "--treatments",
+        "learning_rate",
+        "--epochs",
+        "1",
+        "--seeds",
+        "2",
+    ]
+    assert main([*command, "--jobs", "1", "--batch-size", "64", "--seed", "3"]) == 0
+    assert "as it is" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--budget", "soon"], "budget must be"),
+        (["--treatments", "magic"], "unknown treatment 'magic'"),
+        (["--seeds", "1"], "seeds must be at least 2"),
+        (["--html", "nowhere/page.html"], "no such folder"),
+        (["--log", "nowhere/trials.jsonl"], "trials.jsonl"),
+        (["--target", "nosuch"], "nosuch"),
+    ],
+)
+def test_prescribe_says_what_is_wrong_in_one_line(arguments, message, table, capsys):
+    target = [] if "--target" in arguments else ["--target", "kind"]
+    assert main(["prescribe", table, *target, *arguments]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_the_offer_is_the_same_network(table, capsys):
+    command = [
+        "diagnose",
+        table,
+        "--target",
+        "kind",
+        *SICK,
+        "--optimizer",
+        "sgd(0.1)",
+        "--residual",
+        "--seed",
+        "4",
+    ]
+    main(command)
+    offer = capsys.readouterr().out.rpartition("try all  ")[2]
+    assert offer == (
+        f"gradcore prescribe {table} --target kind {' '.join(SICK)} --optimizer 'sgd(0.1)' --seed 4 --residual\n"
+    )
