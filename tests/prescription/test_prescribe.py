@@ -286,9 +286,50 @@ def test_a_journal_of_other_data_is_refused(tmp_path):
     prescribe(sick(), X[:300], Y[:300], **arguments)
     with pytest.raises(ValueError, match="another prescription: data differ"):
         prescribe(sick(), X[:299], Y[:299], **arguments)
-    path.write_text("no json\n")
-    with pytest.raises(ValueError, match="no journal"):
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"no json\n",
+        b"notes without an end of line",
+        b"two\nlines",
+        b"1\n2\n",
+        b"null\n",
+        b"[1]\n",
+        b"\xff\xfe\n",
+        b"\n",
+        b'{"a": 1}\nrest',
+    ],
+)
+def test_a_file_that_is_no_journal_is_refused_and_left_as_it_was(content, tmp_path):
+    path = tmp_path / "notes.txt"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"notes\.txt is no journal of a prescription; give another path"):
+        prescribe(sick(), X[:300], Y[:300], treatments=["dropout"], epochs=1, progress=False, log=path)
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("line", ['{"recipe": 1}', "null", '{"score": "good"}'])
+def test_a_journal_with_a_line_that_is_no_result_is_refused(line, tmp_path):
+    path = tmp_path / "trials.jsonl"
+    arguments = {"treatments": ["dropout"], "epochs": 1, "seeds": 2, "progress": False, "log": path}
+    prescribe(sick(), X[:300], Y[:300], **arguments)
+    path.write_text(path.read_text() + line + "\n")
+    with pytest.raises(ValueError, match="line [0-9]+ of .*trials.jsonl is no result of a training"):
         prescribe(sick(), X[:300], Y[:300], **arguments)
+
+
+def test_a_journal_that_was_killed_in_its_first_line_begins_anew(tmp_path):
+    path = tmp_path / "trials.jsonl"
+    arguments = {"treatments": ["dropout"], "epochs": 1, "seeds": 2, "progress": False, "log": path}
+    first = prescribe(sick(), X[:300], Y[:300], **arguments)
+    head = path.read_text().splitlines()[0]
+    for text in ("", head[:5], head[:60]):
+        path.write_text(text)
+        again = prescribe(sick(), X[:300], Y[:300], **arguments)
+        assert [trial.scores for trial in again.trials] == [trial.scores for trial in first.trials]
+        assert path.read_text().startswith(head + "\n")
 
 
 @pytest.mark.parametrize(
