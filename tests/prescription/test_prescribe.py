@@ -219,6 +219,27 @@ def test_a_short_budget_leaves_the_least_promising_out():
     assert "not tried" in str(found) or found.best is not None
 
 
+@pytest.mark.parametrize("budget", [1e-6, "1 step"])
+def test_a_budget_that_is_too_short_for_anything_still_measures_the_control(budget):
+    found = prescribe(sick(), X[:200], Y[:200], budget=budget, epochs=1, n_jobs=1, progress=False)
+    assert found.stopped == "budget"
+    assert len(found.control.results) == 1
+    assert {trial.verdict for trial in found.trials[1:]} == {"not tried"}
+    assert "the budget ended it" in str(found)
+    json.loads(found.to_json())
+
+
+def test_a_spent_budget_proposes_nothing_more(monkeypatch):
+    # each look at a change takes longer than the whole budget (1000 layers do)
+    looked = []
+    monkeypatch.setattr(
+        trials.Laboratory, "evidence", lambda self, change: looked.append(change) or pytest.fail()
+    )
+    found = prescribe(sick(), X[:200], Y[:200], budget=1e-6, epochs=1, n_jobs=1, progress=False)
+    assert looked == []
+    assert not any(trial.note for trial in found.trials if trial.results)
+
+
 def test_when_no_single_change_helps_joint_ones_are_tried(monkeypatch):
     # the diagnosis is kept from naming them
     monkeypatch.setattr(module, "JOINT", 0)
@@ -316,7 +337,7 @@ def test_a_journal_with_a_line_that_is_no_result_is_refused(line, tmp_path):
     arguments = {"treatments": ["dropout"], "epochs": 1, "seeds": 2, "progress": False, "log": path}
     prescribe(sick(), X[:300], Y[:300], **arguments)
     path.write_text(path.read_text() + line + "\n")
-    with pytest.raises(ValueError, match="line [0-9]+ of .*trials.jsonl is no result of a training"):
+    with pytest.raises(ValueError, match=r"line [0-9]+ of .*trials\.jsonl is no result of a training"):
         prescribe(sick(), X[:300], Y[:300], **arguments)
 
 
