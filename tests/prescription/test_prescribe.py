@@ -233,7 +233,7 @@ def test_a_spent_budget_proposes_nothing_more(monkeypatch):
     # each look at a change takes longer than the whole budget (1000 layers do)
     looked = []
     monkeypatch.setattr(
-        trials.Laboratory, "evidence", lambda self, change: looked.append(change) or pytest.fail()
+        trials.Laboratory, "evidence", lambda self, change: looked.append(change) or pytest.fail("looked")
     )
     found = prescribe(sick(), X[:200], Y[:200], budget=1e-6, epochs=1, n_jobs=1, progress=False)
     assert looked == []
