@@ -87,7 +87,7 @@ class Case:
         )  # fmt: skip
         if validation_data is None:
             share = check_fraction("test_fraction", test_fraction)
-            train, test = split(len(everything), share, seed)
+            train, test = split(len(everything), share, seed, name="test_fraction")
             if not len(test):
                 raise ValueError(
                     "test_fraction must leave rows to score on, or give validation_data; got 0 of "

@@ -363,6 +363,13 @@ def test_a_journal_that_was_killed_in_its_first_line_begins_anew(tmp_path):
         ({"epochs": 0}, ValueError, "epochs"),
         ({"batch_size": 0}, ValueError, "batch_size"),
         ({"test_fraction": 0.0}, ValueError, "test_fraction"),
+        ({"X": X[:1], "y": Y[:1]}, ValueError, "test_fraction=0.2 of 1 rows leaves none to train on"),
+        (
+            {"treatments": None},
+            TypeError,
+            'treatments must be "auto" or a list of kinds and changes, got None',
+        ),
+        ({"treatments": 5}, TypeError, "treatments must be"),
         ({"clip_norm": -1.0}, ValueError, "clip_norm"),
         ({"X": X[:, :3]}, ValueError, "columns"),
         ({"y": Y[:-1]}, ValueError, "rows"),
