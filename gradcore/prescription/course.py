@@ -54,6 +54,9 @@ KEPT = 4
 # Joint changes that are tried: of those that the diagnosis proposes.
 JOINT = 4
 
+# Share of the budget that may go into looking at treatments before any is tried.
+LOOKING = 0.2
+
 # Chances that differ by less are the same promise.
 EQUAL = 0.1
 
@@ -84,7 +87,7 @@ class Case:
         )  # fmt: skip
         if validation_data is None:
             share = check_fraction("test_fraction", test_fraction)
-            train, test = split(len(everything), share, seed)
+            train, test = split(len(everything), share, seed, name="test_fraction")
             if not len(test):
                 raise ValueError(
                     "test_fraction must leave rows to score on, or give validation_data; got 0 of "
@@ -182,6 +185,10 @@ class Course:
                 return
 
     def _try(self, changes: Iterable[Change], until: float) -> None:
+        self.budget.until = until
+        if self.budget.left <= 0:
+            self.stopped = "budget"
+            return
         trials = sorted((self._candidate("joint", change) for change in changes), key=_promise)
         proposed = {trial.change: trial for trial in trials if trial.change is not None}
         self.trials |= proposed
@@ -201,6 +208,7 @@ class Course:
 
     def _candidates(self) -> dict[Change, Trial]:
         """Return the trials to be made, the most promising first; of equals the smallest change."""
+        self.budget.until = LOOKING
         subject = Subject(self.case.recipe, len(self.case.data.X), not self.setting.data.loss.classification)
         self.subject = subject
         wanted: list[tuple[str, Change]] = []
@@ -226,7 +234,8 @@ class Course:
         chance, note = math.nan, ""
         try:
             self.lab.check(change)
-            if change.pretrained is None:  # (that is half a training)
+            # (pretraining is half a training)
+            if change.pretrained is None and self.budget.left > 0:
                 chance = self.lab.evidence(change).chance
         except ValueError as error:
             note = f"not tried: {error}"
@@ -238,6 +247,7 @@ class Course:
 
     def _plan(self) -> None:
         """Choose the length of a training so that all that is planned fits into the budget."""
+        self.budget.until = 1.0
         changes: list[Change | None] = [None, *self.trials]
         works = [self.lab.recipe_of(change).work for change in changes]
         later = FIRST_SEEDS + LATER * (self.seeds - FIRST_SEEDS)

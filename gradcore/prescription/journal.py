@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 VERSION = 1
 
+# Of the first line, whatever the prescription.
+BEGIN = b'{"journal": "gradcore-prescription", '
+
 
 class Journal:
     """Results of trainings in a file; those that are there already are not made again.
@@ -51,12 +54,17 @@ class Journal:
                     f"{path} is the journal of another prescription: {', '.join(different)} differ; "
                     "give another path, or remove the file"
                 )
-            for line in lines[1:]:
-                values: dict[str, Any] = {
-                    name: float(line[name]) for name in ("score", "loss", "test_loss", "seconds")
-                }
-                values["rows"] = tuple(line["rows"])
-                self.known[line["recipe"], line["epochs"], line["seed"]] = Result(**values)
+            for number, line in enumerate(lines[1:], start=2):
+                try:
+                    values: dict[str, Any] = {
+                        name: float(line[name]) for name in ("score", "loss", "test_loss", "seconds")
+                    }
+                    values["rows"] = tuple(line["rows"])
+                    self.known[line["recipe"], line["epochs"], line["seed"]] = Result(**values)
+                except (KeyError, TypeError, ValueError):
+                    raise ValueError(
+                        f"line {number} of {path} is no result of a training; remove that line, or give another path"
+                    ) from None
         self._file: TextIO = self.path.open("a", encoding="utf-8")
         if not lines:
             self._write(head)
@@ -64,14 +72,17 @@ class Journal:
     def _lines(self) -> list[dict[str, Any]]:
         if not self.path.exists():
             return []
-        text = self.path.read_text(encoding="utf-8")
-        whole, _, rest = text.rpartition("\n")
-        if rest:  # a kill came in the middle of a line
-            self.path.write_text(whole + "\n" * bool(whole), encoding="utf-8")
+        content = self.path.read_bytes()
+        whole, end, rest = content.rpartition(b"\n")
         try:
-            return [json.loads(line) for line in whole.splitlines()]
+            lines = [json.loads(line) for line in whole.splitlines()]
+            if not BEGIN.startswith(content[: len(BEGIN)]):
+                raise ValueError
         except ValueError:
             raise ValueError(f"{self.path} is no journal of a prescription; give another path") from None
+        if rest:  # a kill came in the middle of a line
+            self.path.write_bytes(whole + end)
+        return lines
 
     def find(self, recipe: Recipe, epochs: int, seed: int) -> Result | None:
         """Return what an earlier call found, or None."""

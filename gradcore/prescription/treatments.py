@@ -125,6 +125,8 @@ def resolve(kinds: str | Iterable[str | Change]) -> list[Treatment | Change]:
     """
     if kinds == "auto":
         return list(TREATMENTS.values())
+    if not isinstance(kinds, (str, Change, Iterable)):
+        raise TypeError(f'treatments must be "auto" or a list of kinds and changes, got {kinds!r}')
     found: list[Treatment | Change] = []
     for kind in [kinds] if isinstance(kinds, (str, Change)) else kinds:
         if isinstance(kind, Change):

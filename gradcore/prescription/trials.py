@@ -262,7 +262,10 @@ class Laboratory:
         return examine(net, setting, None)
 
     def run(self, changes: Iterable[Change | None], seeds: Sequence[int]) -> bool:
-        """Make the trainings of all changes and seeds that are not there yet; tell whether the budget allowed all."""
+        """Make the trainings of all changes and seeds that are not there yet; tell whether the budget allowed all.
+
+        The first is made in any case: without the control there is nothing to say.
+        """
         wanted = [(change, seed) for change in changes for seed in seeds]
         missing = [key for key in wanted if key not in self.results]
         if self.journal is not None:
@@ -276,8 +279,9 @@ class Laboratory:
             works = [self.work(change) for change, _ in missing]
             steps = [self.steps(self.recipe_of(change)) for change, _ in missing]
             count = self.budget.next_stretch(works, steps, STRETCH, self.threads)
-            if not count:
+            if not count and self.results:
                 return False
+            count = max(1, count)
             self._train(missing[:count], sum(works[:count]))
             missing = missing[count:]
         return True

@@ -53,10 +53,12 @@ class Batches:
         return sizes
 
 
-def split(rows: int, fraction: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def split(
+    rows: int, fraction: float, seed: int, *, name: str = "validation_fraction"
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Draw the rows to train on and those held out, each in ascending order."""
     held_out = max(1, round(rows * fraction)) if fraction else 0
     if held_out >= rows and fraction:
-        raise ValueError(f"validation_fraction={fraction} of {rows} rows leaves none to train on")
+        raise ValueError(f"{name}={fraction} of {rows} rows leaves none to train on")
     drawn = stream(seed, SPLIT).permutation(rows)
     return np.sort(drawn[held_out:]), np.sort(drawn[:held_out])

@@ -219,6 +219,27 @@ def test_a_short_budget_leaves_the_least_promising_out():
     assert "not tried" in str(found) or found.best is not None
 
 
+@pytest.mark.parametrize("budget", [1e-6, "1 step"])
+def test_a_budget_that_is_too_short_for_anything_still_measures_the_control(budget):
+    found = prescribe(sick(), X[:200], Y[:200], budget=budget, epochs=1, n_jobs=1, progress=False)
+    assert found.stopped == "budget"
+    assert len(found.control.results) == 1
+    assert {trial.verdict for trial in found.trials[1:]} == {"not tried"}
+    assert "the budget ended it" in str(found)
+    json.loads(found.to_json())
+
+
+def test_a_spent_budget_proposes_nothing_more(monkeypatch):
+    # each look at a change takes longer than the whole budget (1000 layers do)
+    looked = []
+    monkeypatch.setattr(
+        trials.Laboratory, "evidence", lambda self, change: looked.append(change) or pytest.fail("looked")
+    )
+    found = prescribe(sick(), X[:200], Y[:200], budget=1e-6, epochs=1, n_jobs=1, progress=False)
+    assert looked == []
+    assert not any(trial.note for trial in found.trials if trial.results)
+
+
 def test_when_no_single_change_helps_joint_ones_are_tried(monkeypatch):
     # the diagnosis is kept from naming them
     monkeypatch.setattr(module, "JOINT", 0)
@@ -286,9 +307,50 @@ def test_a_journal_of_other_data_is_refused(tmp_path):
     prescribe(sick(), X[:300], Y[:300], **arguments)
     with pytest.raises(ValueError, match="another prescription: data differ"):
         prescribe(sick(), X[:299], Y[:299], **arguments)
-    path.write_text("no json\n")
-    with pytest.raises(ValueError, match="no journal"):
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"no json\n",
+        b"notes without an end of line",
+        b"two\nlines",
+        b"1\n2\n",
+        b"null\n",
+        b"[1]\n",
+        b"\xff\xfe\n",
+        b"\n",
+        b'{"a": 1}\nrest',
+    ],
+)
+def test_a_file_that_is_no_journal_is_refused_and_left_as_it_was(content, tmp_path):
+    path = tmp_path / "notes.txt"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"notes\.txt is no journal of a prescription; give another path"):
+        prescribe(sick(), X[:300], Y[:300], treatments=["dropout"], epochs=1, progress=False, log=path)
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("line", ['{"recipe": 1}', "null", '{"score": "good"}'])
+def test_a_journal_with_a_line_that_is_no_result_is_refused(line, tmp_path):
+    path = tmp_path / "trials.jsonl"
+    arguments = {"treatments": ["dropout"], "epochs": 1, "seeds": 2, "progress": False, "log": path}
+    prescribe(sick(), X[:300], Y[:300], **arguments)
+    path.write_text(path.read_text() + line + "\n")
+    with pytest.raises(ValueError, match=r"line [0-9]+ of .*trials\.jsonl is no result of a training"):
         prescribe(sick(), X[:300], Y[:300], **arguments)
+
+
+def test_a_journal_that_was_killed_in_its_first_line_begins_anew(tmp_path):
+    path = tmp_path / "trials.jsonl"
+    arguments = {"treatments": ["dropout"], "epochs": 1, "seeds": 2, "progress": False, "log": path}
+    first = prescribe(sick(), X[:300], Y[:300], **arguments)
+    head = path.read_text().splitlines()[0]
+    for text in ("", head[:5], head[:60]):
+        path.write_text(text)
+        again = prescribe(sick(), X[:300], Y[:300], **arguments)
+        assert [trial.scores for trial in again.trials] == [trial.scores for trial in first.trials]
+        assert path.read_text().startswith(head + "\n")
 
 
 @pytest.mark.parametrize(
@@ -301,6 +363,13 @@ def test_a_journal_of_other_data_is_refused(tmp_path):
         ({"epochs": 0}, ValueError, "epochs"),
         ({"batch_size": 0}, ValueError, "batch_size"),
         ({"test_fraction": 0.0}, ValueError, "test_fraction"),
+        ({"X": X[:1], "y": Y[:1]}, ValueError, "test_fraction=0.2 of 1 rows leaves none to train on"),
+        (
+            {"treatments": None},
+            TypeError,
+            'treatments must be "auto" or a list of kinds and changes, got None',
+        ),
+        ({"treatments": 5}, TypeError, "treatments must be"),
         ({"clip_norm": -1.0}, ValueError, "clip_norm"),
         ({"X": X[:, :3]}, ValueError, "columns"),
         ({"y": Y[:-1]}, ValueError, "rows"),
