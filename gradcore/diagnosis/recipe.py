@@ -163,8 +163,11 @@ class Scaling:
     def of(cls, values: Array) -> Scaling:
         """Take them from these rows."""
         exact = values.astype(np.float64)
-        deviation = exact.std(axis=0)
-        return cls(exact.mean(axis=0), np.where(deviation > 0, deviation, 1.0))
+        # a power of two per column, which rounds nothing: squares of 1e200 have no place in a float64
+        unit = np.ldexp(1.0, np.frexp(np.abs(exact).max(axis=0))[1] - 1)
+        exact /= unit
+        deviation = exact.std(axis=0) * unit
+        return cls(exact.mean(axis=0) * unit, np.where(deviation > 0, deviation, 1.0))
 
     def __call__(self, values: Array) -> Array:
         """Return the scaled values."""

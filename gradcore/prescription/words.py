@@ -59,6 +59,8 @@ def evidence(prescription: Prescription) -> list[str]:
             f" ({signed(low)} to {signed(high)}), p {p_value(best.comparison.p)}"
         )
         lines.append(f"trains in {count(best)}; as it is in {count(control)}")
+        if low <= 0:
+            lines.append("proved by how often it trains, not by the scores: these rows are too few for that")
         if not best.fresh:
             lines.append(
                 "not confirmed on fresh seeds: "
@@ -88,7 +90,10 @@ def suggestions(prescription: Prescription) -> list[str]:
         if min(result.loss for result in trial.results) < 0.5
         and min(result.test_loss for result in trial.results) > 1
     ]
-    if prescription.has_signal is False:
+    targets = prescription.diagnosis.setting.data.targets
+    if (targets == targets[0]).all():
+        lines.append("the targets are the same in every row to train on: there is nothing to learn")
+    elif prescription.has_signal is False:
         lines.append(
             "the inputs say nothing about the targets that rows nearby or a line could see: look at the labels"
             " (shuffled, shifted by a row, of another file?) before the network"

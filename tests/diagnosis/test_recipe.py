@@ -129,3 +129,12 @@ def test_prepared_networks_start_from_prepared_weights():
         net = changed.network(0)
         changed.prepare_(net, X, 0)
         assert not (net.parameters == start.parameters).all()
+
+
+@pytest.mark.parametrize("size", [1e-200, 1.0, 1e300])
+def test_scaling_takes_columns_of_any_size(size):
+    columns = np.random.default_rng(0).normal(size=(50, 3)) * [1.0, 2.0, 0.0] + [0.0, 5.0, 7.0]
+    with np.errstate(all="raise"):
+        scaled = Scaling.of(columns * size)(columns * size)
+    assert scaled == pytest.approx(Scaling.of(columns)(columns))
+    assert scaled.std(axis=0) == pytest.approx([1, 1, 0])

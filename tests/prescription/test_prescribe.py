@@ -1,6 +1,7 @@
 """Prescriptions as a user meets them: a sick network, a healthy one, one that nothing can help."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import gradcore
 from gradcore.diagnosis.changes import Change
 from gradcore.layers import Activation, Dense
 from gradcore.network import Network, mlp
-from gradcore.prescription import course as module, trials
+from gradcore.prescription import course as module, trials, words
 from gradcore.prescription.comparison import HARMED, HELPED, NO_HELP
 from gradcore.prescription.prescribe import prescribe
 
@@ -154,6 +155,22 @@ def test_shuffled_labels_are_suspected_when_nothing_helps():
     text = str(found)
     assert text.startswith("✗ nothing that was tried is proved to help")
     assert "look at the labels" in " ".join(text.split())
+
+
+@pytest.mark.parametrize(("outputs", "targets"), [(1, np.full(100, 3.5)), (3, np.full(100, 2))])
+def test_constant_targets_are_said(outputs, targets):
+    found = prescribe(
+        mlp([64, 8, outputs], seed=0), X[:100], targets, treatments=["dropout"], epochs=1, progress=False
+    )
+    assert found.best is None
+    assert "the targets are the same in every row to train on" in " ".join(str(found).split())
+
+
+def test_a_proof_by_counts_says_that_it_is_none_by_scores(cured):
+    comparison = replace(cured.best.comparison, interval=(-0.1, 1.0))
+    doubtful = replace(cured, best=replace(cured.best, comparison=comparison))
+    assert not any("not by the scores" in line for line in words.evidence(cured))
+    assert any("not by the scores" in line for line in words.evidence(doubtful))
 
 
 def test_regression_in_the_users_own_units():
