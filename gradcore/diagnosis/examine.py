@@ -11,13 +11,16 @@ from gradcore import kernels
 from gradcore.diagnosis.changes import Change
 from gradcore.diagnosis.observe import Batch, observe, watch
 from gradcore.diagnosis.variants import Variants
-from gradcore.health.evidence import Books, Evidence, Trace
+from gradcore.health.evidence import DOUBT, Books, Evidence, Trace
 from gradcore.health.facts import Facts
 from gradcore.network import Network
 from gradcore.optimizers import Optimizer
 
 # Rows that the healthy counterpart is looked at with.
 ROWS = 32
+
+# Steps after which what a network knows is there, or gone; the first of Adam alone may jump.
+SOME = 10
 
 # Ledgers that are kept of the real steps.
 LEDGERS = 60
@@ -120,12 +123,21 @@ def examine(
         watch(begun, batch, setting.optimizer, steps=1, batch_size=len(batch), seed=setting.seed)
         evidence = replace(evidence, begun=_now(evidence, begun, setting))
     if not setting.steps:
-        return evidence
+        doubted = evidence.ahead and evidence.chance < DOUBT
+        return replace(evidence, fleeting=_forgets(evidence, net, setting)) if doubted else evidence
     trained = net.copy()
     # the ledgers of the steps are for the one who reads about this network, not for the alternatives to it
     trace = _watch(trained, setting, ledgers=0 if healthy is None else LEDGERS)
     after = _now(evidence, trained, setting)
     return replace(evidence, trace=trace, after=after)
+
+
+def _forgets(evidence: Evidence, net: Network, setting: Setting) -> bool:
+    """Whether steps on the batch, by this optimizer, undo that the network is ahead of the constant predictor."""
+    trained, batch = net.copy(), setting.batch
+    trace = watch(trained, batch, setting.optimizer, steps=SOME, batch_size=len(batch), seed=setting.seed)
+    # a step that is not finite is not applied
+    return trace.skipped > 0 or not _now(evidence, trained, setting).ahead
 
 
 def _reachable_loss(net: Network, batch: Batch) -> float:
