@@ -311,7 +311,7 @@ def group_shares(
     names = {
         "dense": "initial weights",
         "activation": slope,
-        "norm": "batch norm",
+        "norm": "norm",  # of any kind: arrays do not say which
         "dropout": "dropout",
         "residual": "residual blocks",
     }

@@ -192,6 +192,8 @@ class Evidence:
         sends nothing down at first, and trains on.
     fleeting : bool
         Whether what the network knows does not outlive some steps.
+    proven : bool
+        Whether it was trained, and trains: then its chance is 1.
     """
 
     books: Books
@@ -210,6 +212,7 @@ class Evidence:
     after: Evidence | None = None
     begun: Evidence | None = None
     fleeting: bool = False
+    proven: bool = False
     _dead: dict[int, tuple[int, int]] = field(default_factory=dict, repr=False)
 
     @cached_property
@@ -228,7 +231,7 @@ class Evidence:
     @cached_property
     def chance(self) -> float:
         """Chance that the network trains."""
-        return chance(self.measures)
+        return 1.0 if self.proven else chance(self.measures)
 
     @property
     def learned(self) -> bool:

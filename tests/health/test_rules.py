@@ -419,3 +419,18 @@ def test_no_learning_rate_at_all(net, steps, optimizer):
     assert "a learning rate greater than 0" in text
     assert "learning rate ×" not in text
     assert "A learning rate greater than 0." in diagnosis.to_html()
+
+
+@pytest.mark.parametrize("steps", [0, 200])
+@pytest.mark.parametrize(
+    ("optimizer", "trains"), [("sgd(0.03)", True), ("sgd(0.01)", True), ("adam(0.001)", False)]
+)
+def test_a_line_through_large_targets(optimizer, trains, steps, rng):
+    inputs = rng.normal(size=(400, 5))
+    targets = 2e5 + 1e3 * inputs @ rng.normal(size=5)
+    line = Network([Dense(1)], input_size=5, seed=0)
+    diagnosis = diagnose(line, inputs, targets, optimizer=optimizer, steps=steps)
+    assert diagnosis.healthy is trains
+    assert (diagnosis.chance > 0.5) is trains
+    line.fit(inputs, targets, optimizer=optimizer, epochs=80, progress=False, seed=0)
+    assert (line.evaluate(inputs, targets)["r2"] > 0.2) is trains, "and it is true"
