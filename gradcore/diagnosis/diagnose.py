@@ -363,7 +363,7 @@ def _explained(fault: Fault, table: WhatIf) -> Fault:
     """Add the causes that the alternatives reveal, what to do, and what would not help."""
     if fault.causes:  # known from the fault itself: no network would make up for it
         own = [outcome for outcome in table.cures if outcome.change.causes == fault.causes]
-        return replace(fault, advice=own[0].name.removesuffix(" only") if own else "")
+        return replace(fault, advice=own[0].name.removesuffix(" only") if own else fault.advice)
     best = table.best or next(iter(table.around), None)
     useless = [o.name for o in table.telling if not o.trains and len(o.change.causes) == 1]
     others = [o.name for o in table.cures if len(o.change.causes) == len(table.causes) and o is not best]

@@ -11,13 +11,17 @@ from gradcore import kernels
 from gradcore.diagnosis.changes import Change
 from gradcore.diagnosis.observe import Batch, observe, watch
 from gradcore.diagnosis.variants import Variants
-from gradcore.health.evidence import Books, Evidence, Trace
+from gradcore.health.evidence import DOUBT, Books, Evidence, Trace
 from gradcore.health.facts import Facts
+from gradcore.health.loss_curve import HORIZON
 from gradcore.network import Network
 from gradcore.optimizers import Optimizer
 
 # Rows that the healthy counterpart is looked at with.
 ROWS = 32
+
+# Steps after which what a network knows is there, or gone; the first of Adam alone may jump.
+SOME = 10
 
 # Ledgers that are kept of the real steps.
 LEDGERS = 60
@@ -119,13 +123,32 @@ def examine(
         begun, batch = net.copy(), setting.batch
         watch(begun, batch, setting.optimizer, steps=1, batch_size=len(batch), seed=setting.seed)
         evidence = replace(evidence, begun=_now(evidence, begun, setting))
-    if not setting.steps:
-        return evidence
+    if setting.steps:
+        trained = net.copy()
+        # the ledgers of the steps are for the one who reads about this network, not for the alternatives to it
+        trace = _watch(trained, setting, ledgers=0 if healthy is None else LEDGERS)
+        evidence = replace(evidence, trace=trace, after=_now(evidence, trained, setting))
+    elif evidence.ahead and evidence.chance < DOUBT:
+        evidence = replace(evidence, fleeting=_forgets(evidence, net, setting))
+    # one dense layer trains in no time, and the chance is that of networks which have hidden ones
+    if healthy is not None and len(net.plan.table) == 1 and evidence.doubtful:
+        evidence = replace(evidence, proven=_trains(evidence, net, setting))
+    return evidence
+
+
+def _forgets(evidence: Evidence, net: Network, setting: Setting) -> bool:
+    """Whether steps on the batch, by this optimizer, undo that the network is ahead of the constant predictor."""
+    trained, batch = net.copy(), setting.batch
+    trace = watch(trained, batch, setting.optimizer, steps=SOME, batch_size=len(batch), seed=setting.seed)
+    # a step that is not finite is not applied
+    return trace.skipped > 0 or not _now(evidence, trained, setting).ahead
+
+
+def _trains(evidence: Evidence, net: Network, setting: Setting) -> bool:
+    """Whether a thousand real steps take the network past the constant predictor."""
     trained = net.copy()
-    # the ledgers of the steps are for the one who reads about this network, not for the alternatives to it
-    trace = _watch(trained, setting, ledgers=0 if healthy is None else LEDGERS)
-    after = _now(evidence, trained, setting)
-    return replace(evidence, trace=trace, after=after)
+    _watch(trained, replace(setting, steps=HORIZON))
+    return _now(evidence, trained, setting).ahead
 
 
 def _reachable_loss(net: Network, batch: Batch) -> float:

@@ -154,7 +154,7 @@ def _verdict(diagnosis: Diagnosis, example: str) -> dict[str, Any]:
             for said in (*words.why(first, diagnosis), *words.notes(diagnosis))
         ],
         "change": words.change_lines(net, diagnosis.optimizer, best.change) if best else [],
-        "advice": first.advice,
+        "advice": _capital(words.words_of_advice(first)) if first.advice else "",
         "also": [
             (_title(fault), words.seeds(fault.seeds), _sentence(words.where(fault, diagnosis, example)))
             for fault in others

@@ -167,7 +167,11 @@ class Scaling:
         unit = np.ldexp(1.0, np.frexp(np.abs(exact).max(axis=0))[1] - 1)
         exact /= unit
         deviation = exact.std(axis=0) * unit
-        return cls(exact.mean(axis=0) * unit, np.where(deviation > 0, deviation, 1.0))
+        # (of a constant column rounding may leave a deviation that is not zero)
+        constant = (deviation == 0) | (exact.max(axis=0) == exact.min(axis=0))
+        return cls(
+            np.where(constant, values[0], exact.mean(axis=0) * unit), np.where(constant, 1.0, deviation)
+        )
 
     def __call__(self, values: Array) -> Array:
         """Return the scaled values."""

@@ -24,6 +24,7 @@ from gradcore.diagnosis.words import (
     where,
     whole,
     why,
+    words_of_advice,
 )
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ def _change(diagnosis: Diagnosis, style: Style) -> list[str]:
     best = diagnosis.best
     if best is None:
         fault = diagnosis.faults[0]
-        return [f"{fault.advice} lets one batch through"] if fault.advice else []
+        return [words_of_advice(fault)] if fault.advice else []
     return [
         style.bad(line) if line.startswith("-") else style.good(line)
         for line in change_lines(diagnosis.network, diagnosis.optimizer, best.change)

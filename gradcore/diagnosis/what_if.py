@@ -235,8 +235,9 @@ def alternatives(variants: Variants, setting: Setting, evidence: Evidence) -> li
         changes.append(Change(init=own))
     changes += [Change(init=name) for name in INITS if name != own and inits != {name}]
     usual = USUAL_RATE["plain" if isinstance(optimizer, SGD) else "adaptive"] / max(optimizer.lr, 1e-300)
-    changes += [Change(rate=factor) for factor in (100.0, 10.0, 0.1, 0.01, 0.001)]
-    if not 0.005 < usual < 200:
+    if optimizer.lr:
+        changes += [Change(rate=factor) for factor in (100.0, 10.0, 0.1, 0.01, 0.001)]
+    if optimizer.lr and not 0.005 < usual < 200:
         changes.append(Change(rate=usual))
     if isinstance(optimizer, SGD):
         changes.append(Change(optimizer=Adam(weight_decay=optimizer.weight_decay, l1=optimizer.l1)))

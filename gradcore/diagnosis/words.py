@@ -185,6 +185,8 @@ def _where_ratio(fault: Fault, diagnosis: Diagnosis, example: str) -> list[str]:
 
 def _where_ratio_small(fault: Fault, diagnosis: Diagnosis, example: str) -> list[str]:
     e = fault.evidence
+    if e["rate"] == 0:
+        return ["the learning rate is 0: no step changes anything"]
     return [
         f"{e['steps']} steps at lr={e['rate']:g} move the weights by {100 * e['weights_move']:.1g}% of their size"
     ]
@@ -193,10 +195,13 @@ def _where_ratio_small(fault: Fault, diagnosis: Diagnosis, example: str) -> list
 def _where_invalid(fault: Fault, diagnosis: Diagnosis, example: str) -> list[str]:
     e = fault.evidence
     if "spoilt_layers" in e:
-        layers = e["spoilt_layers"]
-        return [
-            f"the weights of layer{plural(layers)} {ranges(layers)} hold NaN or infinity before anything is computed"
+        plurals = {"weight": "weights", "bias": "biases", "gamma": "gammas", "beta": "betas"}
+        named = [
+            f"the {plurals[kind]} of layer{plural(layers)} {ranges(layers)}"
+            for kind, layers in e["by_kind"].items()
         ]
+        exactly = f" ({e['spoilt_parameters'][0]})" if len(e["spoilt_parameters"]) == 1 else ""
+        return [f"{' and '.join(named)} hold {e['says']}{exactly} before anything is computed"]
     if e["same_rows"]:
         return [f"all {e['rows']} {example}s are the same"]
     return ["nothing in the inputs tells the targets apart: neither a line nor neighbours do"]
@@ -308,7 +313,7 @@ def group_shares(
     names = {
         "dense": "initial weights",
         "activation": slope,
-        "norm": "batch norm",
+        "norm": "norm",  # of any kind: arrays do not say which
         "dropout": "dropout",
         "residual": "residual blocks",
     }
@@ -331,6 +336,11 @@ def _split_lines(fault: Fault, diagnosis: Diagnosis) -> list[str]:
     return lines
 
 
+def words_of_advice(fault: Fault) -> str:
+    """Say what to do where no change is to be made: a rule's own advice, or what at least gets around the fault."""
+    return fault.advice if fault.causes else f"{fault.advice} lets one batch through, but is no cure"
+
+
 # -- the change -----------------------------------------------------------------------------------------------------
 
 
@@ -350,7 +360,8 @@ def change_lines(net: Network, optimizer: Optimizer, change: Change) -> list[str
     if rest.made:
         inputs = net.input_size
         before, after = describe(net.layers, inputs), describe(rest.layers(net.layers, inputs), inputs)
-        lines.append(_aligned(before, after) if before and after and before != after else ("", rest.name))
+        whole = _aligned(before, after) if before and after and before != after else None
+        lines.append(whole or ("", after or rest.name.removesuffix(" only")))
     if change.lsuv:
         lines.append(("", "gradcore.initializers.lsuv_(net, X)"))
     if change.pretrained is not None:

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from gradcore import kernels
 from gradcore.health.chance import chance
 from gradcore.health.facts import UNKNOWN, Facts
+from gradcore.health.faults import Fault
 from gradcore.health.ledger import Layers, Ledger
 from gradcore.health.loss_curve import LossSign, classify
 from gradcore.health.measures import measures, trace_measures
@@ -189,6 +190,10 @@ class Evidence:
     begun : Evidence or None
         Of the network after one step, where a layer whose weights are all zero hides the others from that step: it
         sends nothing down at first, and trains on.
+    fleeting : bool
+        Whether what the network knows does not outlive some steps.
+    proven : bool
+        Whether it was trained, and trains: then its chance is 1.
     """
 
     books: Books
@@ -206,6 +211,8 @@ class Evidence:
     trace: Trace | None = None
     after: Evidence | None = None
     begun: Evidence | None = None
+    fleeting: bool = False
+    proven: bool = False
     _dead: dict[int, tuple[int, int]] = field(default_factory=dict, repr=False)
 
     @cached_property
@@ -224,14 +231,20 @@ class Evidence:
     @cached_property
     def chance(self) -> float:
         """Chance that the network trains."""
-        return chance(self.measures)
+        return 1.0 if self.proven else chance(self.measures)
 
     @property
     def learned(self) -> bool:
-        """Whether the network is already past the constant predictor: nothing keeps it from learning, then.
+        """Whether the network is already past the constant predictor, and stays there when it is trained.
 
-        The bar is that of the word *trains*: 20 % of the way (here: to a loss of zero).
+        Nothing keeps it from learning, then. The bar is that of the word *trains*: 20 % of the way (here: to a loss of
+        zero).
         """
+        return self.ahead and not self.fleeting
+
+    @property
+    def ahead(self) -> bool:
+        """Whether the loss of the batch is past the constant predictor, be it by luck."""
         return self.books.ledger.loss <= 0.8 * self.constant_loss
 
     @property
@@ -267,13 +280,62 @@ class Evidence:
         return {slot.op: name for name, slot in slots if slot.kind == "weight"}
 
     @cached_property
-    def spoilt_layers(self) -> tuple[int, ...]:
-        """Layers, from 0, whose weights hold NaN or infinity."""
-        names, ops = self.weight_names, self.books.layers.op.tolist()
-        # the norm is NaN also where nothing was booked
-        suspicious = np.flatnonzero(~np.isfinite(self.books.layers.weight)).tolist()
+    def spoilt_parameters(self) -> tuple[str, ...]:
+        """Names of the parameters that hold NaN or infinity."""
+        plan, records = self.books.ledger.plan, self.books.ledger.records
+        # the norm of a weight is NaN also where nothing was booked; all others show in what their op puts out
+        weights, others = ~np.isfinite(records["weight"]), ~np.isfinite(records["output"]["norm"])
         return tuple(
-            i for i in suspicious if ops[i] in names and not np.isfinite(self.weights(names[ops[i]])).all()
+            name
+            for name, slot in plan.parameter_names.items()
+            if (weights if slot.kind == "weight" else others)[slot.op]
+            and not np.isfinite(self.weights(name)).all()
+        )
+
+    def outweighing_parameters(self, times: float) -> tuple[str, ...]:
+        """Names of the biases, gammas and betas with an element so many times above all that the inputs add to it.
+
+        |w · x| is at most ‖w‖ ‖x‖ for one unit, and less than ‖W‖ ‖x‖; what batch norm adds to has the norm √units.
+        Where nothing comes in, or weights are zero, that counts which usual weights (of variance 1 / fan_in, with the
+        norm √units) make of inputs of norm 1.
+        """
+        ledger, layers = self.books.ledger, self.books.layers
+        most = times * np.sqrt(ledger.plan.table["columns_out"].astype(np.float64))
+        most[layers.op] *= np.maximum(layers.weight_norm / np.sqrt(layers.units), 1.0) * np.maximum(
+            layers.input_scale * np.sqrt(layers.fan_in), 1.0
+        )
+        largest = ledger.records["output"]["max_abs"][:-1]
+        if not (largest > most).any():  # the usual case, known without a look at the parameters
+            return ()
+        return tuple(
+            name
+            for name, slot in ledger.plan.parameter_names.items()
+            if slot.kind != "weight"
+            and largest[slot.op] > most[slot.op]
+            and np.abs(self.weights(name)).max() > most[slot.op]
+        )
+
+    def fault_of_parameters(self, parameters: tuple[str, ...], *, says: str) -> Fault:
+        """Return the fault of parameters that must have come in from outside: they hold what `says` says."""
+        plan, layers = self.books.ledger.plan, self.books.layers
+        ops = [plan.parameter_names[name].op for name in parameters]
+        where: dict[str, list[int]] = {}
+        for name, op in zip(parameters, ops, strict=True):
+            kind, layer = plan.parameter_names[name].kind, int(np.searchsorted(layers.op, op, side="right"))
+            where.setdefault(kind, []).append(layer)
+        return Fault(
+            "invalid_data",
+            "fatal",
+            ops=tuple(plan.names[op] for op in sorted(set(ops))),
+            causes=("invalid_data",),
+            advice="other parameters: those of a step that was sound, or new ones (net.copy(seed=…))",
+            evidence={
+                "spoilt_layers": sorted({layer for found in where.values() for layer in found}),
+                "spoilt_parameters": list(parameters),
+                "by_kind": where,
+                "says": says,
+                "layers": len(layers),
+            },
         )
 
     @cached_property

@@ -9,6 +9,7 @@ import pytest
 from gradcore import mlp
 from gradcore.datasets import load_digits
 from gradcore.diagnosis.arrays import LayerArrays, diagnose_arrays
+from gradcore.diagnosis.words import group_shares
 from gradcore.health.evidence import Books
 
 DIGITS = load_digits()
@@ -154,3 +155,21 @@ def test_the_report_as_a_page_and_as_json(sick, tmp_path):
     assert "No certain fault" in unknown
     assert "Not known: " in unknown
     assert "Healthy" not in unknown
+
+
+def test_a_norm_of_any_kind_is_called_norm(rng):
+    x = rng.normal(size=(20, 4))
+    w = rng.normal(size=(4, 4))
+    d = rng.normal(size=(20, 4))
+    parts = [
+        LayerArrays("dense", "dense", x, x @ w.T, d, w, d.T @ x),
+        LayerArrays("LayerNorm", "norm", x @ w.T, x, d),
+        LayerArrays("out", "dense", x, x @ w.T, d, w, d.T @ x),
+    ]
+    diagnosis = diagnose_arrays(parts, loss=2.0, targets=np.arange(20) % 4)
+    names = [
+        name
+        for name, _, _ in group_shares(diagnosis.ledger, diagnosis.ledger.split(), diagnosis.network.layers)
+    ]
+    assert names == ["initial weights", "norm"]
+    assert "batch norm" not in str(diagnosis)

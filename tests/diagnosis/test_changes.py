@@ -183,3 +183,12 @@ def test_a_joint_change_is_shown_whole(rng):
     assert [line[0] for line in lines[2:]] == ["-", "+"]
     assert "tanh" in lines[3]
     assert len(change_lines(diagnosis.network, diagnosis.optimizer, Change(depth=0.5))) == 2
+
+
+def test_the_call_after_a_change_is_shown_where_none_makes_what_was_before(rng):
+    net = Network([Dense(8, bias_init="ones"), "relu", Dense(2)], input_size=8, seed=0)
+    diagnosis = diagnose(net, rng.normal(size=(40, 8)), np.arange(40) % 2)
+    assert change_lines(diagnosis.network, diagnosis.optimizer, Change(init="he_normal")) == [
+        '+ mlp(sizes, activation="relu", init="he_normal")'
+    ]
+    assert change_lines(diagnosis.network, diagnosis.optimizer, Change(activation="tanh")) == ["+ tanh"]

@@ -1,5 +1,6 @@
 """Every rule fires on its sickness and is silent on what only looks like it."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,6 +10,7 @@ from gradcore import Dense, Dropout, Network, kernels, mlp
 from gradcore.datasets import load_digits
 from gradcore.diagnosis.diagnose import diagnose
 from gradcore.health import rules
+from gradcore.health.evidence import Books
 from gradcore.health.loss_curve import classify
 from gradcore.health.rules import (
     dead_units,
@@ -310,3 +312,125 @@ def test_loss_signs_from_curves():
 
 def test_codes_used_by_rules_exist():
     assert {"dense", "activation", "batch_norm", "dropout", "fork", "join"} == set(kernels.OP_KINDS)
+
+
+# -- parameters that came in from outside
+
+
+def with_value(net, name, value, at=0):
+    array = net.get_parameters()[name]
+    array[at] = value
+    net.set_parameters({name: array})
+    return net
+
+
+@pytest.mark.parametrize("level", ["light", "full"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("name", ["0.bias", "3.weight", "3.bias", "4.gamma", "4.beta", "6.bias"])
+def test_a_parameter_that_is_not_finite_is_named(name, value, level):
+    net = with_value(mlp([64, 16, 16, 10], norm="batch", seed=0), name, value)
+    diagnosis = diagnose(net, X, Y)
+    (fault,) = diagnosis.faults
+    layer = 1 + "036".index(name[0].replace("4", "3"))
+    assert (fault.kind, fault.causes) == ("invalid_data", ("invalid_data",))
+    assert fault.evidence["spoilt_parameters"] == [name]
+    assert fault.evidence["spoilt_layers"] == [layer]
+    assert f"of layer {layer} hold NaN or infinity ({name})" in " ".join(str(diagnosis).split())
+    evidence = replace(diagnosis.evidence, books=Books(net.ledger(X[:64], Y[:64], level=level)))
+    assert evidence.spoilt_parameters == (name,)
+
+
+@pytest.mark.parametrize(
+    ("activation", "name", "value", "optimizer"),
+    [
+        ("relu", "6.bias", 1e4, "adam"),
+        ("relu", "6.bias", 1e30, "sgd(0.03)"),
+        ("tanh", "6.bias", 1e6, "adam"),
+        ("relu", "2.bias", 1e10, "adam"),
+        ("relu", "2.bias", 1e30, "sgd(0.03)"),
+    ],
+)
+def test_a_bias_that_drowns_everything_is_named(activation, name, value, optimizer):
+    net = with_value(deep(3, activation, width=32), name, value)
+    diagnosis = diagnose(net, X, Y, optimizer=optimizer)
+    (fault,) = diagnosis.faults
+    assert (fault.kind, fault.evidence["spoilt_parameters"]) == ("invalid_data", [name])
+    assert "net.copy(seed=" in str(diagnosis)
+    net.fit(X, Y, epochs=10, optimizer=optimizer, progress=False, seed=0, on_fault="ignore")
+    assert not net.evaluate(X, Y)["loss"] < 2.3, "and it is true"
+
+
+@pytest.mark.parametrize(
+    ("activation", "name", "value"),
+    [
+        ("tanh", "2.bias", 1e30),
+        ("relu", "2.bias", 100.0),
+        ("relu", "6.bias", 10.0),
+        ("relu", "6.bias", 100.0),
+    ],
+)
+def test_a_large_bias_that_does_no_harm(activation, name, value):
+    net = with_value(deep(3, activation, width=32), name, value)
+    assert kinds(net) == []
+    net.fit(X, Y, epochs=50, progress=False, seed=0)
+    assert net.evaluate(X, Y)["loss"] < 0.8 * 2.3, "and it is true"
+
+
+# -- learning rates
+
+
+@pytest.fixture
+def lucky():
+    """A network that happens to be past the constant predictor before any training, and its data."""
+    data = np.random.default_rng(0).normal(size=(200, 4))
+    net = mlp([4, 16, 2], seed=35)
+    labels = (data[:, 0] > 0).astype(int)
+    assert diagnose(net, data, labels).evidence.ahead
+    return net, data, labels
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "kind"),
+    [
+        ("sgd(1e6)", "update_ratio_too_large"),
+        ("sgd(100)", "update_ratio_too_large"),
+        ("adam(1e3)", "loss_stalled"),
+    ],
+)
+def test_luck_does_not_excuse_a_learning_rate(lucky, optimizer, kind):
+    fault = diagnose(*lucky, optimizer=optimizer).faults[0]
+    assert (fault.kind, fault.causes) == (kind, ("learning_rate",))
+
+
+@pytest.mark.parametrize("optimizer", ["sgd(1.0)", "sgd(0.001)", "adam(0.001)", "adam(0.1)"])
+def test_what_is_known_is_kept_by_sound_rates(lucky, optimizer):
+    assert kinds(*lucky, optimizer=optimizer) == []
+
+
+@pytest.mark.parametrize("optimizer", ["sgd(0)", "adam(0)", "sgd(0, momentum=0.9)"])
+@pytest.mark.parametrize("steps", [0, 50])
+@pytest.mark.parametrize("net", [deep(2), deep(20, "sigmoid")], ids=["sound", "vanishing"])
+def test_no_learning_rate_at_all(net, steps, optimizer):
+    diagnosis = diagnose(net, X, Y, optimizer=optimizer, steps=steps)
+    (fault,) = diagnosis.faults
+    assert (fault.kind, fault.causes) == ("update_ratio_too_small", ("learning_rate",))
+    text = str(diagnosis)
+    assert "the learning rate is 0" in text
+    assert "a learning rate greater than 0" in text
+    assert "learning rate ×" not in text
+    assert "A learning rate greater than 0." in diagnosis.to_html()
+
+
+@pytest.mark.parametrize("steps", [0, 200])
+@pytest.mark.parametrize(
+    ("optimizer", "trains"), [("sgd(0.03)", True), ("sgd(0.01)", True), ("adam(0.001)", False)]
+)
+def test_a_line_through_large_targets(optimizer, trains, steps, rng):
+    inputs = rng.normal(size=(400, 5))
+    targets = 2e5 + 1e3 * inputs @ rng.normal(size=5)
+    line = Network([Dense(1)], input_size=5, seed=0)
+    diagnosis = diagnose(line, inputs, targets, optimizer=optimizer, steps=steps)
+    assert diagnosis.healthy is trains
+    assert (diagnosis.chance > 0.5) is trains
+    line.fit(inputs, targets, optimizer=optimizer, epochs=80, progress=False, seed=0)
+    assert (line.evaluate(inputs, targets)["r2"] > 0.2) is trains, "and it is true"

@@ -37,9 +37,11 @@ def check(evidence: Evidence, *, foresee: bool = True) -> list[Fault]:
     network before training, so that during training only what is there counts.
     """
     found = certain(evidence)
-    if any(fault.kind == "invalid_data" and fault.severity == "fatal" for fault in found):
+    first = [fault for fault in found if fault.kind == "invalid_data" and fault.severity == "fatal"]
+    first = first or [fault for fault in found if fault.causes == ("learning_rate",)]
+    if first:
         # what else shows comes from there
-        return [fault for fault in found if fault.kind == "invalid_data"]
+        return [fault for fault in found if fault.kind == first[0].kind]
     if evidence.doubtful or any(fault.severity == "fatal" for fault in found):
         found += _symptoms(evidence, fatal=evidence.hopeless)
     found += _later(evidence, found)
@@ -63,7 +65,8 @@ def _later(evidence: Evidence, found: list[Fault]) -> list[Fault]:
     return [
         replace(fault, evidence={**fault.evidence, "after_steps": len(trace.losses)})
         for fault in faults
-        if fault.kind not in known
+        # parameters that training made too large did not come in from outside
+        if fault.kind not in known and fault.kind != "invalid_data"
     ]
 
 

@@ -19,7 +19,7 @@ def rule(evidence: Evidence) -> Fault | None:
     """
     ledger = evidence.books.ledger
     records = ledger.records
-    if evidence.spoilt_layers:
+    if evidence.spoilt_parameters:
         return None  # they came in from outside: the business of the rule about them
     last = len(ledger.plan.names) - 1
     spoilt = np.flatnonzero(_spoilt(records["output"][:-1]))

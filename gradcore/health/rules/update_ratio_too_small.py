@@ -10,6 +10,8 @@ from gradcore.health.measures import END
 
 # Steps of the word *trains*, as in the calibration of the chance.
 STEPS = 1000
+# Learning speeds up once features form.
+GRANTED = 10
 
 
 def rule(evidence: Evidence) -> Fault | None:
@@ -25,7 +27,7 @@ def rule(evidence: Evidence) -> Fault | None:
     if not -END < measures["progress"] or not books.layers.delta[-1] > 0:
         return None
     promised, moved = STEPS * 10 ** measures["progress"], STEPS * 10 ** measures["relative"]
-    if not (promised < 0.2 * 10 and moved < 0.1):
+    if not (promised < 0.2 * GRANTED and moved < 0.1):
         return None
     return Fault(
         "update_ratio_too_small",
