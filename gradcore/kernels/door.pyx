@@ -607,7 +607,7 @@ cdef class Executor:
     cdef Buffers bound         # the data
     cdef Buffers books         # the ring
     cdef Buffers course        # rows and order of an epoch
-    cdef Buffers results       # where a course writes
+    cdef Buffers results       # where a course writes; None as soon as anything else was asked for since `prepare`
     cdef object _order
     cdef Py_ssize_t reach      # rows of data that the course needs
     cdef object kept           # what owns the workspace and the tables
@@ -767,6 +767,8 @@ cdef class Executor:
         return np.array(found, np.int64).reshape(-1, 6)
 
     cdef int _run(self, int64_t job) except -1:
+        if job != COURSE:
+            self.results = None
         self.program.job = job
         with nogil:
             self.engine.run(&self.program, self.team)
@@ -804,6 +806,7 @@ cdef class Executor:
         cdef Program* p = &self.program
         cdef Py_ssize_t r
         self.bound = Buffers()
+        self.results = None
         self.applied = 0
         p.data = NULL
         p.data_labels = NULL
@@ -833,6 +836,7 @@ cdef class Executor:
 
     cdef int _ready(self, bint backward, bint targets) except -1:
         cdef Program* p = &self.program
+        self.results = None
         if p.data == NULL or self.bound is None:
             raise ValueError("no data: call bind first")
         if backward and p.gradients == NULL:
@@ -906,6 +910,7 @@ cdef class Executor:
         """
         cdef Program* p = &self.program
         cdef Buffers course = Buffers()
+        self.course = None                         # should this fail, what the program points to is not held
         self._ready(True, True)
         if batch_size < 1 or batch_size > p.capacity:
             raise ValueError(f"batch_size: {batch_size} is not between 1 and the capacity {p.capacity}")
@@ -1057,6 +1062,7 @@ cdef class Executor:
         cdef Program* p = &self.program
         cdef Buffers buffers = Buffers()
         self.bound = Buffers()
+        self.results = None
         self.applied = 0
         p.data = NULL
         p.data_labels = NULL
@@ -1077,6 +1083,7 @@ cdef class Executor:
         cdef Program* p = &self.program
         cdef Buffers buffers = Buffers()
         self.bound = Buffers()
+        self.results = None
         self.applied = 0
         p.data = NULL
         p.data_labels = NULL

@@ -41,7 +41,7 @@ class Comparison:
     difference : float
         Mean.
     interval : tuple of float
-        Of the mean, at the level it was tested at.
+        Of the mean, at the level at which Student's t was tested: without zero only where something is proved.
     p : float
         Chance of such a difference, of scores or of how often it trains, where there is none; times the number of
         comparisons as Holm counts them, at most 1.
@@ -105,12 +105,15 @@ def compare(
             min(1.0, 2 * min(p, _p_trained(some, counts)))
             for p, some, counts in zip(raw, differences, trained, strict=True)
         ]
+    tests = 2 if trained else 1
     order = sorted(range(len(raw)), key=lambda i: raw[i])
-    adjusted, levels, largest = [1.0] * len(raw), [level] * len(raw), 0.0
+    adjusted, levels, largest, own = [1.0] * len(raw), [level] * len(raw), 0.0, level
     for rank, i in enumerate(order):
         left = len(raw) - rank
+        if largest < level:  # from the first that is not proved on nothing else is, at no better level
+            own = level / left / tests
         largest = max(largest, min(1.0, raw[i] * left))
-        adjusted[i], levels[i] = largest, level / left
+        adjusted[i], levels[i] = largest, own
     return [
         _compared(some, error, p, level, own)
         for some, error, p, own in zip(differences, errors, adjusted, levels, strict=True)

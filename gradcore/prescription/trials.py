@@ -243,7 +243,7 @@ class Laboratory:
     kept: dict[Key, Trained] = field(default_factory=dict)
     profiles: dict[Change | None, tuple[Profile, Profile]] = field(default_factory=dict)
     reached: float = 1.0
-    _constants: dict[tuple[str, bool, int], float] = field(default_factory=dict)
+    _constants: dict[tuple[str, bool, str], float] = field(default_factory=dict)
 
     def recipe_of(self, change: Change | None) -> Recipe:
         """Return the recipe with a change made."""
@@ -330,8 +330,8 @@ class Laboratory:
         worst = 0.0 if net.loss.classification else -1.0
         return Result(
             max(worst, score) if math.isfinite(score) else worst,
-            _ratio(train["loss"], self._constant(net.loss, data.y, made)),
-            _ratio(test["loss"], self._constant(net.loss, data.y_test, made)),
+            _ratio(train["loss"], self._constant(net.loss, made, "y")),
+            _ratio(test["loss"], self._constant(net.loss, made, "y_test")),
             made.seconds,
             self._rows(net, data, worst),
         )
@@ -351,11 +351,13 @@ class Laboratory:
                 scores = (1 - (y.astype(np.float64) - outputs) ** 2 / variance).mean(axis=1)
         return tuple(np.nan_to_num(np.maximum(scores, worst), nan=worst).round(4).tolist())
 
-    def _constant(self, loss: Loss, y: Array, made: Trained) -> float:
-        """Loss of the best constant predictor on these targets."""
-        key = loss.reduction, made.targets is not None, len(y)
+    def _constant(self, loss: Loss, made: Trained, targets: str) -> float:
+        """Loss of the best constant predictor on the targets to train on ("y") or to test with ("y_test")."""
+        key = loss.reduction, made.targets is not None, targets
         if key not in self._constants:
-            self._constants[key] = constant_loss(loss.name, y, reduction=loss.reduction)
+            self._constants[key] = constant_loss(
+                loss.name, getattr(made.data, targets), reduction=loss.reduction
+            )
         return self._constants[key]
 
     def _look(self, change: Change | None, trained: Network) -> None:

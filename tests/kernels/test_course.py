@@ -1,5 +1,7 @@
 """Courses: epochs in orders of their own, step by step or many steps at once, alone or beside others."""
 
+import contextlib
+
 import numpy as np
 import pytest
 from executors import FULL, HYPER, TRAINING, bench
@@ -203,6 +205,41 @@ def test_steps_that_cannot_be_are_refused():
         advance(executor, 3, rates=np.ones(2))
     executor.bind(np.zeros((5, 3), "f4"), np.zeros((5, 2), "f4"))
     with pytest.raises(IndexError, match="not in the data of 5 rows"):
+        advance(executor, 1)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda b: b.executor.bind(np.zeros((2, 3), "f4"), np.zeros((2, 2), "f4")),
+        lambda b: b.executor.observe(np.arange(4), mode=TRAINING, seed=0, step=1),
+        lambda b: begin(b.executor, [40]),
+        lambda b: b.executor.prepare(
+            2, mode=TRAINING, hyper=HYPER, seed=0, step=1, losses=np.zeros(1), norms=np.zeros(2)
+        ),
+    ],
+    ids=["bind", "observe", "begin", "prepare"],
+)
+def test_what_was_prepared_is_gone_after_any_other_call(spoil):
+    # the buffers of a call that failed, or of smaller data, are not those that the steps would be made with
+    b = build("compiled")
+    begin(b.executor, np.arange(17))
+    losses, norms = np.zeros((2, 3))
+    b.executor.prepare(3, mode=TRAINING, hyper=HYPER, seed=0, step=1, losses=losses, norms=norms)
+    with contextlib.suppress(ValueError, IndexError):
+        spoil(b)
+    with pytest.raises(ValueError, match="nothing is prepared"):
+        b.executor.run()
+    with pytest.raises(ValueError, match="nothing is prepared"):
+        kernels.Workers(1).run([b.executor])
+
+
+def test_after_a_course_that_was_refused_there_is_none():
+    executor = build("compiled").executor
+    begin(executor, np.arange(17))
+    with pytest.raises(IndexError, match="row 40"):
+        begin(executor, np.arange(41))
+    with pytest.raises(ValueError, match="begin"):
         advance(executor, 1)
 
 

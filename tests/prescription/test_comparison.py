@@ -41,15 +41,19 @@ def test_holm_multiplies_by_those_that_are_left_and_never_falls():
     np.testing.assert_allclose([found[i].p for i in order], np.minimum(expected, 1), rtol=1e-9)
 
 
-def test_an_interval_leaves_zero_out_where_something_is_proved():
+@pytest.mark.parametrize("trained", [[], [Counts(8, 8, 8, 8)] * 4], ids=["scores", "and how often"])
+def test_an_interval_leaves_zero_out_where_something_is_proved_and_only_there(trained):
     rng = np.random.default_rng(1)
-    for comparison in compare(
-        [rng.normal(shift, 0.02, 8) for shift in (0.1, -0.1, 0.0, 0.003)], resolution=1e-4
-    ):
-        low, high = comparison.interval
-        assert low < comparison.difference < high
-        assert (low > 0) == (comparison.verdict == HELPED)
-        assert (high < 0) == (comparison.verdict == HARMED)
+    verdicts = set()
+    for _ in range(100):
+        shifts = rng.choice([-0.03, 0.0, 0.02, 0.03], 4)
+        for comparison in compare([rng.normal(shift, 0.02, 8) for shift in shifts], resolution=1e-4, trained=trained):
+            low, high = comparison.interval
+            assert low < comparison.difference < high
+            assert (low > 0) == (comparison.verdict == HELPED)
+            assert (high < 0) == (comparison.verdict == HARMED)
+            verdicts.add(comparison.verdict)
+    assert verdicts == {HELPED, HARMED, NO_HELP}
 
 
 def test_ten_of_ten_against_none_is_help_and_the_reverse_harm():

@@ -187,6 +187,17 @@ def test_regression_in_the_users_own_units():
     assert "y = (y - y.mean()) / y.std()" in found.code
 
 
+def test_losses_are_over_those_of_the_constant_of_their_own_rows():
+    rng = np.random.default_rng(0)
+    inputs, others = rng.normal(size=(2, 100, 3))  # as many rows to test with as to train on
+    found = prescribe(
+        mlp([3, 4, 1], seed=0), inputs, inputs[:, 0], validation_data=(others, 100 * others[:, 0]),
+        treatments=["dropout"], epochs=1, seeds=2, progress=False,
+    )  # fmt: skip
+    for result in found.control.results:
+        assert result.test_loss == pytest.approx(1 - result.score, abs=1e-3)
+
+
 def test_labels_of_text_and_two_outputs_ways():
     labels = np.where(Y % 2, "odd", "even")
     for net in (mlp([64, 16, 2], seed=0), mlp([64, 16, 1], seed=0)):
