@@ -81,7 +81,8 @@ class Budget:
         limit, work, taken = min(seconds, max(0.05, self.left * self.seconds)) * self.speed, 0.0, 0
         for number, (own, count) in enumerate(zip(works, steps, strict=True)):
             work, taken = work + own, taken + count
-            if (work > limit or taken > self.left * self.steps) and number >= threads:
+            # (how many steps are allowed must not depend on the threads)
+            if (work > limit and number >= threads) or (taken > self.left * self.steps and number):
                 return number
         return len(works)
 

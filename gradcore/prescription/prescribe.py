@@ -60,7 +60,8 @@ def prescribe(
         As for ``net.fit``.
     budget : str or float
         Seconds (``"30s"``, ``"2min"``, 30) or steps in all (``"20000 steps"``). Where it is too short for everything,
-        trainings get shorter, and then the least promising treatments are not tried.
+        trainings get shorter, and then the least promising treatments are not tried; the untreated control is trained
+        in any case, and a training that has begun goes on to its end.
     treatments : "auto", or list of str and Change
         Kinds of treatments (`gradcore.prescription.treatments.TREATMENTS`) and changes of one's own.
     seeds : int

@@ -83,6 +83,17 @@ def test_steps_are_counted():
     assert budget.next_stretch([1.0] * 5, [100] * 5, 1.0, 2) == 4
 
 
+@pytest.mark.parametrize("seconds", [1e-9, 1.0, 3.0, 1e9])
+@pytest.mark.parametrize("threads", [1, 2, 3, 16])
+def test_a_budget_of_steps_allows_the_same_trainings_on_any_threads_at_any_speed(seconds, threads):
+    budget, made = Budget("1000 steps", rows=100, epochs=None), 0
+    while count := budget.next_stretch([1e9] * (20 - made), [150] * (20 - made), seconds, threads):
+        with budget.spending(1.0, 150 * count, count):
+            made += count
+        budget.speed = 2e9
+    assert made == 7
+
+
 def test_a_stretch_is_about_as_long_as_asked_and_has_work_for_every_thread():
     budget = Budget("1h", rows=100, epochs=None)
     budget.speed = 100.0
