@@ -352,7 +352,7 @@ def _prescribe(arguments: argparse.Namespace) -> int:
     found = prescribe(
         net, data.X, data.y, budget=arguments.budget, seeds=arguments.seeds, n_jobs=arguments.jobs,
         seed=arguments.seed, loss=arguments.loss, optimizer=arguments.optimizer, batch_size=arguments.batch_size,
-        treatments="auto" if arguments.treatments == "auto" else arguments.treatments.split(","),
+        treatments="auto" if arguments.treatments == "auto" else arguments.treatments.replace(" ", "").split(","),
         epochs=arguments.epochs, log=arguments.log,
         validation_data=(data.X_test, data.y_test) if len(data.X_test) else None,
     )  # fmt: skip

@@ -254,6 +254,8 @@ class Course:
         counts = [self.seeds + len(self.fresh), *[later] * len(self.trials)]
         counts[1 : 1 + FINALISTS] = [count + len(self.fresh) for count in counts[1 : 1 + FINALISTS]]
         self.budget.plan(works, counts)
+        if self.lab.journal is not None and self.budget.fixed_epochs is None:
+            self.budget.steps_of_one = self.lab.journal.settle(self.budget.steps_of_one)
         self.bar.total = self.bar.parts = round(sum(counts))
 
     def _round(self, changes: Iterable[Change | None], seeds: range, until: float) -> None:

@@ -45,6 +45,7 @@ class Journal:
         from gradcore.prescription.trials import Result
 
         self.path, self.known = Path(path), {}
+        self.steps: int | None = None  # of a training, as the first call chose them
         head = {"journal": "gradcore-prescription", "version": VERSION, **subject}
         lines = self._lines()
         if lines:
@@ -56,6 +57,9 @@ class Journal:
                 )
             for number, line in enumerate(lines[1:], start=2):
                 try:
+                    if "steps" in line:
+                        self.steps = int(line["steps"])
+                        continue
                     values: dict[str, Any] = {
                         name: float(line[name]) for name in ("score", "loss", "test_loss", "seconds")
                     }
@@ -83,6 +87,13 @@ class Journal:
         if rest:  # a kill came in the middle of a line
             self.path.write_bytes(whole + end)
         return lines
+
+    def settle(self, steps: int) -> int:
+        """Return how long a training is: as in the first call, whose results count for that length only."""
+        if self.steps is None:
+            self.steps = steps
+            self._write({"steps": steps})
+        return self.steps
 
     def find(self, recipe: Recipe, epochs: int, seed: int) -> Result | None:
         """Return what an earlier call found, or None."""

@@ -47,7 +47,9 @@ def test_an_interval_leaves_zero_out_where_something_is_proved_and_only_there(tr
     verdicts = set()
     for _ in range(100):
         shifts = rng.choice([-0.03, 0.0, 0.02, 0.03], 4)
-        for comparison in compare([rng.normal(shift, 0.02, 8) for shift in shifts], resolution=1e-4, trained=trained):
+        for comparison in compare(
+            [rng.normal(shift, 0.02, 8) for shift in shifts], resolution=1e-4, trained=trained
+        ):
             low, high = comparison.interval
             assert low < comparison.difference < high
             assert (low > 0) == (comparison.verdict == HELPED)

@@ -329,6 +329,15 @@ def test_a_journal_is_gone_on_from(tmp_path, monkeypatch):
     assert len(made) < 16  # calibration, and the one network that is handed over
 
 
+def test_a_call_that_goes_on_keeps_the_length_of_a_training(tmp_path):
+    arguments = {"treatments": ["dropout"], "seeds": 2, "progress": False, "log": tmp_path / "trials.jsonl"}
+    first = prescribe(sick(), X[:300], Y[:300], budget="8000 steps", **arguments)
+    second = prescribe(sick(), X[:300], Y[:300], budget="16000 steps", **arguments)
+    assert second.epochs == first.epochs
+    for seed, score in zip(first.control.seeds, first.control.scores, strict=True):
+        assert dict(zip(second.control.seeds, second.control.scores, strict=True))[seed] == score
+
+
 def test_a_journal_of_other_data_is_refused(tmp_path):
     path = tmp_path / "trials.jsonl"
     arguments = {"treatments": ["dropout"], "epochs": 1, "seeds": 2, "progress": False, "log": path}
