@@ -349,7 +349,9 @@ class Laboratory:
             else:
                 variance = np.maximum(data.y_test.astype(np.float64).var(axis=0), np.finfo(np.float32).tiny)
                 scores = (1 - (y.astype(np.float64) - outputs) ** 2 / variance).mean(axis=1)
-        return tuple(np.nan_to_num(np.maximum(scores, worst), nan=worst).round(4).tolist())
+            if not scores.mean() >= worst:  # as the score of them all
+                scores = np.maximum(scores, worst)
+        return tuple(np.nan_to_num(scores, nan=worst).round(4).tolist())
 
     def _constant(self, loss: Loss, made: Trained, targets: str) -> float:
         """Loss of the best constant predictor on the targets to train on ("y") or to test with ("y_test")."""
