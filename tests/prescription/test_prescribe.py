@@ -198,6 +198,18 @@ def test_losses_are_over_those_of_the_constant_of_their_own_rows():
         assert result.test_loss == pytest.approx(1 - result.score, abs=1e-3)
 
 
+def test_scores_of_rows_are_those_that_the_score_is_the_mean_of():
+    rng = np.random.default_rng(0)
+    inputs = rng.normal(size=(200, 3))
+    values = inputs[:, 0] + rng.standard_t(2, 200)  # a few rows are far from all others
+    found = prescribe(
+        mlp([3, 8, 1], seed=0), inputs, values, treatments=["dropout"], epochs=20, seeds=2, progress=False
+    )
+    for result in found.control.results:
+        assert min(result.rows) < -1
+        assert np.mean(result.rows) == pytest.approx(result.score, abs=1e-3)
+
+
 def test_labels_of_text_and_two_outputs_ways():
     labels = np.where(Y % 2, "odd", "even")
     for net in (mlp([64, 16, 2], seed=0), mlp([64, 16, 1], seed=0)):
@@ -266,6 +278,18 @@ def test_a_spent_budget_proposes_nothing_more(monkeypatch):
     found = prescribe(sick(), X[:200], Y[:200], budget=1e-6, epochs=1, n_jobs=1, progress=False)
     assert looked == []
     assert not any(trial.note for trial in found.trials if trial.results)
+
+
+@pytest.mark.parametrize("estimated", ["rightly", "too many"])
+def test_a_budget_of_steps_leaves_room_for_fresh_seeds(estimated, monkeypatch):
+    if estimated == "too many":
+        monkeypatch.setattr(module, "FEW_SEEDS", 40)
+        monkeypatch.setattr(module, "FRESH_SHARE", 1e9)
+    found = prescribe(
+        sick(), X, Y, budget="16000 steps", treatments=["activation", "dropout"], epochs=6, progress=False
+    )
+    assert found.best.fresh
+    assert 8 <= len(found.best.seeds) < 40
 
 
 def test_when_no_single_change_helps_joint_ones_are_tried(monkeypatch):
