@@ -368,7 +368,9 @@ class Course:
         """Return the proposed ones with their comparison on fresh seeds, as many as the budget or Ctrl-C let be."""
         trials = {}
         for change in self.finalists:
-            paired = [seed for seed in self.fresh if {(change, seed), (None, seed)} <= self.lab.results.keys()]
+            paired = [
+                seed for seed in self.fresh if {(change, seed), (None, seed)} <= self.lab.results.keys()
+            ]
             if len(paired) >= self.least:
                 trials[change] = replace(self._counted(self.trials[change], paired), fresh=True)
         self._compare(trials, list(trials), self.fresh, LEVEL / 4)  # (looked at twice)

@@ -1,6 +1,7 @@
 """Prescriptions as a user meets them: a sick network, a healthy one, one that nothing can help."""
 
 import json
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +11,7 @@ import gradcore
 from gradcore.diagnosis.changes import Change
 from gradcore.layers import Activation, Dense
 from gradcore.network import Network, mlp
-from gradcore.prescription import course as module, trials, words
+from gradcore.prescription import course as module, report, trials, words
 from gradcore.prescription.comparison import HARMED, HELPED, NO_HELP
 from gradcore.prescription.prescribe import prescribe
 
@@ -171,6 +172,26 @@ def test_a_proof_by_counts_says_that_it_is_none_by_scores(cured):
     doubtful = replace(cured, best=replace(cured.best, comparison=comparison))
     assert not any("not by the scores" in line for line in words.evidence(cured))
     assert any("not by the scores" in line for line in words.evidence(doubtful))
+
+
+def test_a_network_that_learns_shuffled_labels_by_heart_does_not_need_nothing():
+    rng = np.random.default_rng(0)
+    found = prescribe(
+        mlp([64, 64, 10], seed=0), X[:400], rng.permutation(Y[:400]), treatments=["clipping"], epochs=60, seeds=2,
+        progress=False,
+    )  # fmt: skip
+    assert found.healthy
+    text = " ".join(str(found).split())
+    assert text.startswith("✗ this network trains as it is, but what it learns is of no use on other rows")
+    assert "look at the labels" in text
+
+
+def test_what_the_table_leaves_out_is_counted_by_verdict(cured):
+    text = report.render(cured, shown=1)
+    counts = Counter(trial.verdict for trial in cured.trials[2:])
+    said = text.splitlines()[-1]
+    assert f"and {sum(counts.values())} more" in said
+    assert all(f"{count} {verdict}" in said for verdict, count in counts.items())
 
 
 def test_regression_in_the_users_own_units():
