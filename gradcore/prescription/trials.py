@@ -16,6 +16,7 @@ import numpy.typing as npt
 from gradcore.diagnosis.changes import Change, dense_layers
 from gradcore.diagnosis.examine import Setting, examine
 from gradcore.diagnosis.observe import Batch, observe
+from gradcore.diagnosis.proof import TRAINS
 from gradcore.diagnosis.recipe import Data, Job, Recipe, Trained, train
 from gradcore.health.evidence import Evidence
 from gradcore.health.loss_curve import constant_loss
@@ -45,9 +46,6 @@ KEPT_FROM = 1000
 
 # Units of the layers of a plain network that shows what can be reached.
 REFERENCE_WIDTH = 64
-
-# A network trains that gets this share of the way from the constant predictor to the best that any treatment reaches.
-TRAINS = 0.2
 
 
 @dataclass(frozen=True)
