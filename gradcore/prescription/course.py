@@ -381,7 +381,9 @@ class Course:
     ) -> None:  # fmt: skip
         results, lab = self.lab.results, self.lab
         told, differences, noise, counts = [], [], [], []
-        control = [result for (change, _), result in results.items() if change is None]
+        # the first choice is against all there are of the control; fresh seeds against fresh ones only
+        against = seeds if seeds is self.fresh else [*range(self.seeds), *self.fresh]
+        control = lab.trial(self._control, against).results
         for change in changes:
             pairs = [
                 (results[change, seed], results[None, seed])
