@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[Any]
 
+# A network trains that gets this share of the way from the constant predictor to the best that any trial reaches.
+TRAINS = 0.2
+
 
 def held_out(X: Array, y: Array, *, share: float = 0.2, seed: int = 0) -> Data:
     """Hold out a share of the rows, drawn by the seed, at least one and not all."""
@@ -183,7 +186,7 @@ def _judged(
     targets = encode(data.y, diagnosis.loss, net.output_size, net.dtype, classes=net.classes_)
     constant = Batch(data.X, targets.values, targets.loss).constant_loss
     reached = [loss for trial in trials.values() for loss in trial.losses if math.isfinite(loss)]
-    bar = constant - 0.2 * (constant - min(reached, default=constant))
+    bar = constant - TRAINS * (constant - min(reached, default=constant))
 
     def judge(trial: Trial) -> Trial:
         good = sum(loss < constant and loss <= bar for loss in trial.losses)

@@ -71,6 +71,13 @@ class Budget:
         affordable = min(seconds * self.speed / work, self.steps / sum(counts))
         self.steps_of_one = int(max(FEWEST_STEPS, min(STEPS, affordable)))
 
+    def affordable(self, work: float, steps: int) -> float:
+        """Return how often so much work in so many steps fits into what is left for now."""
+        left = self.left
+        if left <= 0:
+            return 0.0
+        return left * min(min(self.seconds, 1e9) * self.speed / work, self.steps / steps)
+
     def next_stretch(self, works: Sequence[float], steps: Sequence[int], seconds: float, threads: int) -> int:
         """Return how many of the next trainings to make before looking at the clock again; 0: the budget is spent.
 

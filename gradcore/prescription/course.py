@@ -168,7 +168,8 @@ class Course:
         finalists = self._finalists()
         for most in (FEW_SEEDS, MOST_SEEDS):
             self.fresh = self._fresh_seeds(most)
-            self._round([None, *finalists], self.fresh, 1.0)
+            for count in (self.least, len(self.fresh)):  # where the budget ends, the fewest are there of all
+                self._round([None, *finalists], self.fresh[:count], 1.0)
             if self.stopped or any(trial.verdict == HELPED for trial in self._proposed().values()):
                 return
 
@@ -301,10 +302,10 @@ class Course:
     def _fresh_seeds(self, most: int) -> range:
         """Return as many new seeds as the rest of the budget allows: the more there are, the more is proved."""
         self.budget.until = 1.0
-        costs = [self.lab.work(change) for change in (None, *self.finalists)]
-        affordable = (
-            FRESH_SHARE * self.budget.left * min(self.budget.seconds, 1e9) * self.budget.speed / sum(costs)
-        )
+        changes = (None, *self.finalists)
+        work = sum(self.lab.work(change) for change in changes)
+        steps = sum(self.lab.steps(self.lab.recipe_of(change)) for change in changes)
+        affordable = FRESH_SHARE * self.budget.affordable(work, steps)
         count = max(self.least, min(most, int(affordable)), len(self.fresh))
         return range(KEPT_FROM, KEPT_FROM + count)
 
@@ -364,12 +365,14 @@ class Course:
         return list((found | self._proposed()).values())
 
     def _proposed(self) -> dict[Change, Trial]:
-        """Return the proposed ones with their comparison on fresh seeds."""
-        trials = {
-            change: replace(self._counted(self.trials[change], self.fresh), fresh=True)
-            for change in self.finalists
-            if all((change, seed) in self.lab.results for seed in self.fresh)
-        }
+        """Return the proposed ones with their comparison on fresh seeds, as many as the budget or Ctrl-C let be."""
+        trials = {}
+        for change in self.finalists:
+            paired = [
+                seed for seed in self.fresh if {(change, seed), (None, seed)} <= self.lab.results.keys()
+            ]
+            if len(paired) >= self.least:
+                trials[change] = replace(self._counted(self.trials[change], paired), fresh=True)
         self._compare(trials, list(trials), self.fresh, LEVEL / 4)  # (looked at twice)
         return trials
 
@@ -378,7 +381,9 @@ class Course:
     ) -> None:  # fmt: skip
         results, lab = self.lab.results, self.lab
         told, differences, noise, counts = [], [], [], []
-        control = [result for (change, _), result in results.items() if change is None]
+        # the first choice is against all there are of the control; fresh seeds against fresh ones only
+        against = seeds if seeds is self.fresh else [*range(self.seeds), *self.fresh]
+        control = lab.trial(self._control, against).results
         for change in changes:
             pairs = [
                 (results[change, seed], results[None, seed])

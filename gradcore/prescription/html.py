@@ -75,7 +75,7 @@ def _verdict(prescription: Prescription) -> dict[str, Any]:
     """Return what page and fragment both begin with."""
     text = words.headline(prescription)
     return {
-        "good": prescription.best is not None or prescription.healthy,
+        "good": words.good(prescription),
         "headline": text[:1].upper() + text[1:],
         "evidence": words.evidence(prescription),
         "caution": prescription.best.caution if prescription.best else "",

@@ -97,9 +97,10 @@ def prescribe(
     Notes
     -----
     "Helped" and "harmed" are said where the mean of the paired differences from the control is not zero by Student's t,
-    with the chance of other rows to score on in its error, and corrected by Holm for the number of treatments, at a
-    level of 3 % for the whole prescription: half of it for the first choice among all, half for the fresh seeds. "Not
-    proved" is what looked better on fewer than five seeds, for which the budget allowed no more.
+    with the chance of other rows to score on in its error, or where it trains more or less often by Fisher's exact
+    test; corrected for the two tests and, by Holm, for the number of treatments, at a level of 3 % for the whole
+    prescription: half of it for the first choice among all, half for the fresh seeds. Fresh seeds are scored on the
+    same rows. "Not proved" is what looked better on fewer than five seeds, for which the budget allowed no more.
 
     Examples
     --------

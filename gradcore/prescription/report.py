@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from gradcore.diagnosis.report import PLAIN, Style
@@ -28,8 +29,7 @@ def render(prescription: Prescription, style: Style = PLAIN, *, shown: int = SHO
 
 def verdict(prescription: Prescription, style: Style = PLAIN) -> list[str]:
     """Return the headline, what it rests on, and the change."""
-    found = prescription.best is not None or prescription.healthy
-    mark, paint = ("✓", style.good) if found else ("✗", style.bad)
+    mark, paint = ("✓", style.good) if words.good(prescription) else ("✗", style.bad)
     head = textwrap.wrap(f"{mark} {words.headline(prescription)}", 80, subsequent_indent="  ")
     lines = [paint(style.strong(line)) for line in head] + [""]
     lines += _labelled("proof" if prescription.best else "note", words.evidence(prescription), style)
@@ -51,7 +51,9 @@ def table(prescription: Prescription, style: Style = PLAIN, *, shown: int = SHOW
     lines = [style.dim(head), _row(control, style)]
     lines += [_row(trial, style) for trial in trials[:shown]]
     if len(trials) > shown:
-        lines.append(style.dim(f"  … and {len(trials) - shown} more that did not help or were not tried"))
+        rest = Counter(trial.verdict for trial in trials[shown:])
+        said = ", ".join(f"{count} {verdict}" for verdict, count in rest.items())
+        lines.append(style.dim(f"  … and {len(trials) - shown} more: {said}"))
     return lines
 
 

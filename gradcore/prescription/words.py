@@ -24,9 +24,26 @@ def headline(prescription: Prescription) -> str:
         if prescription.healthy:
             return f"this network trains as it is; {best.name} is still better: {gain}"
         return f"{best.name} helps: {gain}"
+    if learns_by_heart(prescription):
+        return "this network trains as it is, but what it learns is of no use on other rows"
     if prescription.healthy:
         return f"this network needs nothing: it trains as it is ({count(control)})"
     return "nothing that was tried is proved to help"
+
+
+def good(prescription: Prescription) -> bool:
+    """Tell whether the headline is good news."""
+    return prescription.best is not None or (prescription.healthy and not learns_by_heart(prescription))
+
+
+def learns_by_heart(prescription: Prescription) -> bool:
+    """Tell whether the network as it is trains, and in no seed is better than a constant on the rows to test with.
+
+    Only where the inputs are not known to say anything about the targets: losses on a few such rows can be large where
+    most answers are right.
+    """
+    losses = [result.test_loss for result in prescription.control.results]
+    return prescription.healthy and not prescription.has_signal and min(losses) > 1
 
 
 def span(prescription: Prescription) -> str:
@@ -71,7 +88,7 @@ def evidence(prescription: Prescription) -> list[str]:
         ]
         if others:
             lines.append(f"helped too: {', '.join(others)}")
-    elif not prescription.healthy:
+    elif not good(prescription):
         lines += suggestions(prescription)
     harmed = [trial.name for trial in prescription.trials if trial.verdict == HARMED]
     if harmed:

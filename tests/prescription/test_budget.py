@@ -94,6 +94,19 @@ def test_a_budget_of_steps_allows_the_same_trainings_on_any_threads_at_any_speed
     assert made == 7
 
 
+def test_what_fits_is_bounded_by_steps_as_by_seconds(monkeypatch):
+    steps = Budget("1000 steps", rows=100, epochs=None)
+    assert steps.affordable(1.0, 100) == pytest.approx(10)
+    with steps.spending(1.0, 1000, 1):
+        pass
+    assert steps.affordable(1.0, 100) == 0
+    now = time.perf_counter()
+    monkeypatch.setattr(time, "perf_counter", lambda: now)
+    seconds = Budget("10s", rows=100, epochs=None)
+    seconds.speed, seconds.until = 50.0, 0.5
+    assert seconds.affordable(25.0, 10**9) == pytest.approx(10)
+
+
 def test_a_stretch_is_about_as_long_as_asked_and_has_work_for_every_thread():
     budget = Budget("1h", rows=100, epochs=None)
     budget.speed = 100.0

@@ -1,6 +1,7 @@
 """Prescriptions as a user meets them: a sick network, a healthy one, one that nothing can help."""
 
 import json
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +11,7 @@ import gradcore
 from gradcore.diagnosis.changes import Change
 from gradcore.layers import Activation, Dense
 from gradcore.network import Network, mlp
-from gradcore.prescription import course as module, trials, words
+from gradcore.prescription import course as module, report, trials, words
 from gradcore.prescription.comparison import HARMED, HELPED, NO_HELP
 from gradcore.prescription.prescribe import prescribe
 
@@ -173,6 +174,26 @@ def test_a_proof_by_counts_says_that_it_is_none_by_scores(cured):
     assert any("not by the scores" in line for line in words.evidence(doubtful))
 
 
+def test_a_network_that_learns_shuffled_labels_by_heart_does_not_need_nothing():
+    rng = np.random.default_rng(0)
+    found = prescribe(
+        mlp([64, 64, 10], seed=0), X[:400], rng.permutation(Y[:400]), treatments=["clipping"], epochs=60, seeds=2,
+        progress=False,
+    )  # fmt: skip
+    assert found.healthy
+    text = " ".join(str(found).split())
+    assert text.startswith("✗ this network trains as it is, but what it learns is of no use on other rows")
+    assert "look at the labels" in text
+
+
+def test_what_the_table_leaves_out_is_counted_by_verdict(cured):
+    text = report.render(cured, shown=1)
+    counts = Counter(trial.verdict for trial in cured.trials[2:])
+    said = text.splitlines()[-1]
+    assert f"and {sum(counts.values())} more" in said
+    assert all(f"{count} {verdict}" in said for verdict, count in counts.items())
+
+
 def test_regression_in_the_users_own_units():
     rng = np.random.default_rng(0)
     inputs = rng.normal(size=(300, 3)) * [1, 100, 0.01] + [0, 5000, 0]
@@ -196,6 +217,18 @@ def test_losses_are_over_those_of_the_constant_of_their_own_rows():
     )  # fmt: skip
     for result in found.control.results:
         assert result.test_loss == pytest.approx(1 - result.score, abs=1e-3)
+
+
+def test_scores_of_rows_are_those_that_the_score_is_the_mean_of():
+    rng = np.random.default_rng(0)
+    inputs = rng.normal(size=(200, 3))
+    values = inputs[:, 0] + rng.standard_t(2, 200)  # a few rows are far from all others
+    found = prescribe(
+        mlp([3, 8, 1], seed=0), inputs, values, treatments=["dropout"], epochs=20, seeds=2, progress=False
+    )
+    for result in found.control.results:
+        assert min(result.rows) < -1
+        assert np.mean(result.rows) == pytest.approx(result.score, abs=1e-3)
 
 
 def test_labels_of_text_and_two_outputs_ways():
@@ -266,6 +299,18 @@ def test_a_spent_budget_proposes_nothing_more(monkeypatch):
     found = prescribe(sick(), X[:200], Y[:200], budget=1e-6, epochs=1, n_jobs=1, progress=False)
     assert looked == []
     assert not any(trial.note for trial in found.trials if trial.results)
+
+
+@pytest.mark.parametrize("estimated", ["rightly", "too many"])
+def test_a_budget_of_steps_leaves_room_for_fresh_seeds(estimated, monkeypatch):
+    if estimated == "too many":
+        monkeypatch.setattr(module, "FEW_SEEDS", 40)
+        monkeypatch.setattr(module, "FRESH_SHARE", 1e9)
+    found = prescribe(
+        sick(), X, Y, budget="16000 steps", treatments=["activation", "dropout"], epochs=6, progress=False
+    )
+    assert found.best.fresh
+    assert 8 <= len(found.best.seeds) < 40
 
 
 def test_when_no_single_change_helps_joint_ones_are_tried(monkeypatch):
