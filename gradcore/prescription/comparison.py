@@ -46,7 +46,7 @@ class Comparison:
         Chance of such a difference, of scores or of how often it trains, where there is none; times the number of
         comparisons as Holm counts them, at most 1.
     verdict : "helped", "did not help" or "harmed"
-        And "not proved" where there are too few pairs for any proof, but a difference that is more than noise.
+        And "not proved" where it looked better, on too few pairs for any proof.
     """
 
     pairs: int

@@ -333,8 +333,9 @@ class Course:
         control = self._counted(self._control, [*range(self.seeds), *self.fresh])
         trials = self._compared()
         helped = [trial for trial in trials if trial.verdict == HELPED]
-        # where the budget ended before the fresh seeds, the first choice has to do
-        best = self._best([trial for trial in helped if trial.fresh] or (helped if self.stopped else []))
+        # where the budget or Ctrl-C came before the fresh seeds, the first choice has to do
+        unproved = self.stopped and not any(trial.fresh for trial in trials)
+        best = self._best([trial for trial in helped if trial.fresh] or (helped if unproved else []))
         shown = best or control
         seed = shown.seeds[int(np.argmax(shown.scores))]
         return Prescription(
