@@ -863,6 +863,28 @@ cdef class Executor:
         p.end = end
         return 0
 
+    cdef int _aim_steps(self, Buffers buffers, Py_ssize_t steps, int mode, hyper, uint64_t seed, uint64_t step, losses,
+                        norms, int64_t seen) except -1:
+        # Whole steps come next, whose losses and norms go there.
+        cdef Program* p = &self.program
+        cdef Py_ssize_t taken = buffers.count
+        p.losses = <double*>buffers.reals(losses, "losses", b"d", -1, True)
+        p.norms = <double*>buffers.reals(norms, "norms", b"d", -1, True)
+        if buffers.size(taken) < steps or buffers.size(taken + 1) < steps:
+            raise ValueError(f"losses and norms need room for {steps} steps")
+        p.hyper = _hyper(hyper)
+        self._check_moments()
+        p.mode = mode | UPDATE
+        p.probe_mode = mode & (LIGHT | FULL)
+        p.seed = seed
+        p.step = step
+        p.seen = seen
+        p.stop = -1
+        p.until = 0
+        p.steps_done = 0
+        p.status = DONE
+        return 0
+
     def train(self, order, Py_ssize_t first_row, Py_ssize_t rows_end, Py_ssize_t batch_size, *, int mode, hyper,
               uint64_t seed, uint64_t step, losses, norms, int64_t seen=0):
         """Whole steps over the batches of order[first_row:rows_end]; (steps done, status).
@@ -881,21 +903,8 @@ cdef class Executor:
         if batch_size < 1 or batch_size > p.capacity:
             raise ValueError(f"batch_size: {batch_size} is not between 1 and the capacity {p.capacity}")
         steps = (rows_end - first_row + batch_size - 1) // batch_size
-        p.losses = <double*>buffers.reals(losses, "losses", b"d", -1, True)
-        p.norms = <double*>buffers.reals(norms, "norms", b"d", -1, True)
-        if buffers.size(1) < steps or buffers.size(2) < steps:
-            raise ValueError(f"losses and norms need room for {steps} steps")
-        p.hyper = _hyper(hyper)
-        self._check_moments()
+        self._aim_steps(buffers, steps, mode, hyper, seed, step, losses, norms, seen)
         p.batch = batch_size
-        p.mode = mode | UPDATE
-        p.seed = seed
-        p.step = step
-        p.stop = -1
-        p.steps_done = 0
-        p.status = DONE
-        p.probe_mode = mode & (LIGHT | FULL)
-        p.seen = seen
         if steps:
             self._run(TRAIN)
         p.records = self.own_records
@@ -952,26 +961,12 @@ cdef class Executor:
             raise IndexError(f"rows: row {self.reach - 1} is not in the data of {self.data_rows} rows")
         if steps < 1:
             raise ValueError(f"steps: expected at least 1, got {steps}")
-        p.losses = <double*>results.reals(losses, "losses", b"d", -1, True)
-        p.norms = <double*>results.reals(norms, "norms", b"d", -1, True)
-        if results.size(0) < steps or results.size(1) < steps:
-            raise ValueError(f"losses and norms need room for {steps} steps")
+        self._aim_steps(results, steps, mode, hyper, seed, step, losses, norms, seen)
         p.rates = NULL
         if rates is not None:
             p.rates = <const double*>results.reals(rates, "rates", b"d", steps, False)
-        self.results = results
-        p.hyper = _hyper(hyper)
-        self._check_moments()
-        p.mode = mode | UPDATE
-        p.probe_mode = mode & (LIGHT | FULL)
-        p.seed = seed
-        p.step = step
-        p.seen = seen
         p.limit = steps
-        p.stop = -1
-        p.until = 0
-        p.steps_done = 0
-        p.status = DONE
+        self.results = results
 
     def run(self):
         """Run what was prepared; (steps done, status)."""
