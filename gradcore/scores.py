@@ -51,13 +51,18 @@ def scores(outputs: Array, targets: Targets) -> dict[str, float]:
     """Return the loss and the accuracy (labels) or the coefficient of determination (numbers)."""
     loss, y = targets.loss, targets.values
     result = {"loss": float(_LOSSES[loss.name](outputs, y, reduction=loss.reduction))}
-    if loss.name == "cross_entropy":
-        result["accuracy"] = float(np.mean(outputs.argmax(axis=1) == y))
-    elif loss.name == "binary_cross_entropy":
-        result["accuracy"] = float(np.mean((outputs > 0) == (y > 0.5)))
+    if loss.classification:
+        result["accuracy"] = float(np.mean(right(outputs, y, loss)))
     else:
         result["r2"] = _determination(outputs, y)
     return result
+
+
+def right(outputs: Array, y: Array, loss: Loss) -> NDArray[np.bool_]:
+    """Tell which answers are right: one for each row, or with binary cross-entropy for each row and output."""
+    answers: NDArray[np.bool_]
+    answers = outputs.argmax(axis=1) == y if loss.name == "cross_entropy" else (outputs > 0) == (y > 0.5)
+    return answers
 
 
 def score_name(loss: Loss) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,13 @@ Array = npt.NDArray[Any]
 
 # A network trains that gets this share of the way from the constant predictor to the best that any trial reaches.
 TRAINS = 0.2
+
+
+def count_trained(losses: Iterable[float], reached: Iterable[float], constant: float = 1.0) -> int:
+    """Count the losses of networks that train, where these were reached and the constant predictor has that one."""
+    best = min([constant, *(loss for loss in reached if math.isfinite(loss))])
+    bar = constant - TRAINS * (constant - best)
+    return sum(loss < constant and loss <= bar for loss in losses)
 
 
 def held_out(X: Array, y: Array, *, share: float = 0.2, seed: int = 0) -> Data:
@@ -185,11 +192,10 @@ def _judged(
     net = diagnosis.network
     targets = encode(data.y, diagnosis.loss, net.output_size, net.dtype, classes=net.classes_)
     constant = Batch(data.X, targets.values, targets.loss).constant_loss
-    reached = [loss for trial in trials.values() for loss in trial.losses if math.isfinite(loss)]
-    bar = constant - TRAINS * (constant - min(reached, default=constant))
+    reached = [loss for trial in trials.values() for loss in trial.losses]
 
     def judge(trial: Trial) -> Trial:
-        good = sum(loss < constant and loss <= bar for loss in trial.losses)
+        good = count_trained(trial.losses, reached, constant)
         return replace(trial, trains=2 * good >= len(trial.losses))
 
     others = tuple(judge(trials[change]) for change in wanted if change in trials)

@@ -185,14 +185,6 @@ def with_scaling(net: Network, inputs: Scaling | None, targets: Scaling | None) 
     dense layer with a diagonal matrix is put there.
     """
     layers, parameters = list(net.layers), net.get_parameters()
-    numbered = {name: (int(name.partition(".")[0]), name.partition(".")[2]) for name in parameters}
-
-    def rebuilt(layers: Sequence[Layer], moved: int) -> Network:
-        other = Network(layers, input_size=net.input_size, dtype=net.dtype, seed=net.seed)
-        other.set_parameters(
-            {f"{number + moved}.{rest}": parameters[name] for name, (number, rest) in numbered.items()}
-        )
-        return other
 
     def diagonal(scale: Array, shift: Array) -> dict[str, Array]:
         return {"weight": np.diag(scale), "bias": shift}
@@ -222,7 +214,10 @@ def with_scaling(net: Network, inputs: Scaling | None, targets: Scaling | None) 
                 f"{len(layers) - 1}.{name}": value
                 for name, value in diagonal(targets.deviation, targets.mean).items()
             }
-    other = rebuilt(layers, moved)
+    other = Network(layers, input_size=net.input_size, dtype=net.dtype, seed=net.seed)
+    for name, value in parameters.items():
+        number, _, rest = name.partition(".")
+        extra[f"{int(number) + moved}.{rest}"] = value
     other.set_parameters(extra)
     other.history, other.loss, other.classes_ = net.history, net.loss, net.classes_
     return other
@@ -292,7 +287,7 @@ class Trained:
 def train(jobs: Sequence[Job], data: Data, *, threads: int | Literal["auto"] = "auto") -> list[Trained]:
     """Make many trainings side by side; those of recipes that scale alike share their data."""
     ready: dict[tuple[bool, bool], tuple[Data, Scaling | None, Scaling | None]] = {}
-    networks, before, failures = [], [], []
+    networks, parts, before, failures = [], [], [], []
     for job in jobs:
         key = job.recipe.standardise, job.recipe.standardise_targets
         if key not in ready:
@@ -303,9 +298,9 @@ def train(jobs: Sequence[Job], data: Data, *, threads: int | Literal["auto"] = "
         except ValueError as error:
             failed = str(error)
         networks.append(net)
+        parts.append(ready[key])
         before.append(seconds)
         failures.append(failed)
-    parts = [ready[job.recipe.standardise, job.recipe.standardise_targets] for job in jobs]
     settings: dict[str, Any] = {}
     for job in jobs:
         for name, value in job.recipe.settings.items():

@@ -39,7 +39,6 @@ class Budget:
     """
 
     def __init__(self, text: str | float, rows: int, epochs: int | None) -> None:
-        self.text = text
         self.seconds, self.steps = parse_budget(text)
         self.rows, self.fixed_epochs = rows, epochs
         self.steps_of_one = STEPS

@@ -29,7 +29,7 @@ def combined(trials: Sequence[Trial]) -> list[Change]:
     And the most promising single changes of different causes, two by two.
     """
     ranked = sorted(trials, key=_promise)
-    bases = [trial.change for trial in ranked if trial.change and SIGNAL & set(trial.change.made)][:BASES]
+    bases = _bases(ranked)
     pairs = [base.with_(remedy) for remedy in _remedies(ranked) for base in bases]
     pairs += joint([(trial.change, -_promise(trial)) for trial in ranked if trial.change])
     return _new(pairs, trials)
@@ -38,7 +38,7 @@ def combined(trials: Sequence[Trial]) -> list[Change]:
 def all_at_once(trials: Sequence[Trial]) -> list[Change]:
     """Return everything that could be put right at once, with the best ways to let the signal through."""
     ranked = sorted((trial for trial in trials if trial.kind != "joint"), key=_promise)
-    bases = [trial.change for trial in ranked if trial.change and SIGNAL & set(trial.change.made)][:BASES]
+    bases = _bases(ranked)
     whole, rates = Change(), []
     for remedy in _remedies(ranked):
         if remedy.rate != 1.0:
@@ -58,6 +58,11 @@ def without_parts(change: Change) -> list[Change]:
     """
     made = {name: getattr(change, name) for name in change.made}
     return [Change(**{name: value for name, value in made.items() if name != part}) for part in made]
+
+
+def _bases(ranked: Iterable[Trial]) -> list[Change]:
+    """Return the most promising changes that let the signal through."""
+    return [trial.change for trial in ranked if trial.change and SIGNAL & set(trial.change.made)][:BASES]
 
 
 def _remedies(ranked: Iterable[Trial]) -> list[Change]:

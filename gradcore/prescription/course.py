@@ -165,11 +165,11 @@ class Course:
 
     def _prove(self) -> None:
         """Train the finalists and the control from seeds that had no part in their choice; where it is close, more."""
-        finalists = self._finalists()
+        self.finalists = self._best_two()
         for most in (FEW_SEEDS, MOST_SEEDS):
             self.fresh = self._fresh_seeds(most)
             for count in (self.least, len(self.fresh)):  # where the budget ends, the fewest are there of all
-                self._round([None, *finalists], self.fresh[:count], 1.0)
+                self._round([None, *self.finalists], self.fresh[:count], 1.0)
             if self.stopped or any(trial.verdict == HELPED for trial in self._proposed().values()):
                 return
 
@@ -234,10 +234,10 @@ class Course:
         """Return a trial with what is known before it is made."""
         chance, note = math.nan, ""
         try:
-            self.lab.check(change)
+            net = self.lab.network(change)
             # (pretraining is half a training)
             if change.pretrained is None and self.budget.left > 0:
-                chance = self.lab.evidence(change).chance
+                chance = self.lab.evidence(change, net).chance
         except ValueError as error:
             note = f"not tried: {error}"
         return Trial(
@@ -272,8 +272,7 @@ class Course:
                     )
 
     def _tried(self, change: Change) -> Trial:
-        trial = self.lab.trial(self.trials[change], range(self.seeds))
-        return replace(trial, trained=self.lab.trained(trial.results))
+        return self._counted(self.trials[change], range(self.seeds))
 
     def _ranked(self) -> list[Trial]:
         """Return the trials that have results: those that train first, by score; of equals the smallest change."""
@@ -309,7 +308,7 @@ class Course:
         count = max(self.least, min(most, int(affordable)), len(self.fresh))
         return range(KEPT_FROM, KEPT_FROM + count)
 
-    def _finalists(self) -> list[Change]:
+    def _best_two(self) -> list[Change]:
         """Return the best two that score above the control; the second is one that nothing speaks against, if any."""
         control = self._control_of(range(self.seeds))
         better = [
@@ -317,8 +316,7 @@ class Course:
         ]
         first, others = better[:1], sorted(better[1:], key=lambda trial: bool(trial.caution))
         chosen = [*first, *(others if first and first[0].caution else better[1:])][:FINALISTS]
-        self.finalists = [trial.change for trial in chosen if trial.change is not None]
-        return self.finalists
+        return [trial.change for trial in chosen if trial.change is not None]
 
     def _show(self, done: int) -> None:
         self.bar.update(done, done - 1, {})
@@ -349,7 +347,7 @@ class Course:
             diagnosis=self.diagnosis,
             rows=len(self.case.data.X),
             test_rows=len(self.case.data.X_test),
-            epochs=self.budget.epochs(self.case.recipe.batch_size),
+            epochs=self.lab.epochs(self.case.recipe),
             seconds=time.perf_counter() - self.budget.begin,
             stopped=self.stopped,
             has_signal=self.setting.data.has_signal,
@@ -362,7 +360,8 @@ class Course:
     def _compared(self) -> list[Trial]:
         """Return every trial with its comparison: of the first choice, and anew of those with fresh seeds."""
         found = {change: self._tried(change) for change in self.trials}
-        self._compare(found, list(found), range(self.seeds), LEVEL / 2)
+        # (for how often the control trains, all there are of it)
+        self._compare(found, range(self.seeds), [*range(self.seeds), *self.fresh], LEVEL / 2)
         return list((found | self._proposed()).values())
 
     def _proposed(self) -> dict[Change, Trial]:
@@ -374,18 +373,17 @@ class Course:
             ]
             if len(paired) >= self.least:
                 trials[change] = replace(self._counted(self.trials[change], paired), fresh=True)
-        self._compare(trials, list(trials), self.fresh, LEVEL / 4)  # (looked at twice)
+        self._compare(trials, self.fresh, self.fresh, LEVEL / 4)  # (looked at twice)
         return trials
 
     def _compare(
-        self, trials: dict[Change, Trial], changes: Sequence[Change], seeds: Sequence[int], level: float
-    ) -> None:  # fmt: skip
+        self, trials: dict[Change, Trial], seeds: Sequence[int], control_seeds: Sequence[int], level: float
+    ) -> None:
+        """Compare trials with the control by the scores of paired seeds, and with some of its seeds by training."""
         results, lab = self.lab.results, self.lab
         told, differences, noise, counts = [], [], [], []
-        # the first choice is against all there are of the control; fresh seeds against fresh ones only
-        against = seeds if seeds is self.fresh else [*range(self.seeds), *self.fresh]
-        control = lab.trial(self._control, against).results
-        for change in changes:
+        control = lab.trial(self._control, control_seeds).results
+        for change in trials:
             pairs = [
                 (results[change, seed], results[None, seed])
                 for seed in seeds

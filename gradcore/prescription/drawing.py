@@ -14,8 +14,9 @@ from gradcore.prescription import words
 from gradcore.prescription.comparison import HARMED, HELPED
 
 if TYPE_CHECKING:
+    from gradcore.prescription.measured import Profile
     from gradcore.prescription.result import Prescription
-    from gradcore.prescription.trials import Profile, Trial
+    from gradcore.prescription.trials import Trial
 
 _ROW, _TOP, _BOTTOM = 24, 8, 40
 _CHARACTER = 6.6

@@ -8,14 +8,12 @@ import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
 
 import numpy as np
 
 from gradcore.diagnosis.recipe import Data, Recipe
-
-if TYPE_CHECKING:
-    from gradcore.prescription.trials import Result
+from gradcore.prescription.measured import Result
 
 VERSION = 1
 
@@ -42,8 +40,6 @@ class Journal:
     """
 
     def __init__(self, path: str | os.PathLike[str], subject: Mapping[str, Any]) -> None:
-        from gradcore.prescription.trials import Result
-
         self.path, self.known = Path(path), {}
         self.steps: int | None = None  # of a training, as the first call chose them
         head = {"journal": "gradcore-prescription", "version": VERSION, **subject}

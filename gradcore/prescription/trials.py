@@ -15,8 +15,7 @@ import numpy.typing as npt
 
 from gradcore.diagnosis.changes import Change, dense_layers
 from gradcore.diagnosis.examine import Setting, examine
-from gradcore.diagnosis.observe import Batch, observe
-from gradcore.diagnosis.proof import TRAINS
+from gradcore.diagnosis.proof import count_trained
 from gradcore.diagnosis.recipe import Data, Job, Recipe, Trained, train
 from gradcore.health.evidence import Evidence
 from gradcore.health.loss_curve import constant_loss
@@ -27,7 +26,8 @@ from gradcore.optimizers import Adam
 from gradcore.prescription.budget import Budget
 from gradcore.prescription.comparison import NO_HELP, Comparison
 from gradcore.prescription.journal import Journal
-from gradcore.scores import score_name
+from gradcore.prescription.measured import Profile, Result
+from gradcore.scores import right, score_name
 from gradcore.training.loop import check_batch_norm
 
 Array = npt.NDArray[Any]
@@ -46,56 +46,6 @@ KEPT_FROM = 1000
 
 # Units of the layers of a plain network that shows what can be reached.
 REFERENCE_WIDTH = 64
-
-
-@dataclass(frozen=True)
-class Result:
-    """What one training ended with.
-
-    Attributes
-    ----------
-    score : float
-        Accuracy or coefficient of determination on the rows to test with; that of no use at all where it is no number.
-    loss, test_loss : float
-        On the rows to train on and to test with, over those of the constant predictor: 1 is no better.
-    seconds : float
-    rows : tuple of float
-        Score of single rows to test with (of some, where they are many), in the same order for all trainings.
-    """
-
-    score: float
-    loss: float
-    test_loss: float
-    seconds: float
-    rows: tuple[float, ...] = ()
-
-
-@dataclass(frozen=True)
-class Profile:
-    """Gradient and signal by layer, on one batch.
-
-    Attributes
-    ----------
-    gradient, signal : tuple of float
-        log10 of the norm of delta at the pre-activations of each dense layer, and of the signal that leaves the layer.
-    end_to_end : float
-        log10 of the gain from the outputs to the first pre-activations.
-    """
-
-    gradient: tuple[float, ...]
-    signal: tuple[float, ...]
-    end_to_end: float
-
-    @classmethod
-    def of(cls, net: Network, batch: Batch, *, seed: int = 0) -> Profile:
-        """Look at a network as it is."""
-        books = observe(net, batch, seed=seed)
-        with np.errstate(divide="ignore"):
-            return cls(
-                tuple(np.log10(books.layers.delta).tolist()),
-                tuple(np.log10(books.layers.output_signal).tolist()),
-                books.ledger.end_to_end_log10,
-            )
 
 
 @dataclass(frozen=True)
@@ -241,22 +191,26 @@ class Laboratory:
     kept: dict[Key, Trained] = field(default_factory=dict)
     profiles: dict[Change | None, tuple[Profile, Profile]] = field(default_factory=dict)
     reached: float = 1.0
+    _recipes: dict[Change | None, Recipe] = field(default_factory=dict)
     _constants: dict[tuple[str, bool, str], float] = field(default_factory=dict)
 
     def recipe_of(self, change: Change | None) -> Recipe:
         """Return the recipe with a change made."""
-        return self.recipe if change is None else self.recipe.changed(change)
+        if change not in self._recipes:
+            self._recipes[change] = self.recipe if change is None else self.recipe.changed(change)
+        return self._recipes[change]
 
-    def check(self, change: Change) -> None:
-        """Raise ValueError for a change that makes a network which cannot be trained here."""
+    def network(self, change: Change) -> Network:
+        """Return the network of a change before any training; ValueError for one that cannot be trained here."""
         recipe = self.recipe_of(change)
-        check_batch_norm(recipe.network(self.network_seed), min(recipe.batch_size, len(self.data.X)))
-
-    def evidence(self, change: Change) -> Evidence:
-        """Return what one batch says of a change, before any training."""
-        recipe, setting = self.recipe_of(change), self.setting.changed(change)
         net = recipe.network(self.network_seed)
-        recipe.prepare_(net, setting.batch.X, self.seed)
+        check_batch_norm(net, min(recipe.batch_size, len(self.data.X)))
+        return net
+
+    def evidence(self, change: Change, net: Network) -> Evidence:
+        """Return what one batch says of a change and its network, which is prepared for it."""
+        setting = self.setting.changed(change)
+        self.recipe_of(change).prepare_(net, setting.batch.X, self.seed)
         return examine(net, setting, None)
 
     def run(self, changes: Iterable[Change | None], seeds: Sequence[int]) -> bool:
@@ -269,7 +223,7 @@ class Laboratory:
         if self.journal is not None:
             for key in missing:
                 recipe = self.recipe_of(key[0])
-                known = self.journal.find(recipe, self.budget.epochs(recipe.batch_size), key[1])
+                known = self.journal.find(recipe, self.epochs(recipe), key[1])
                 if known is not None:
                     self.results[key] = known
             missing = [key for key in missing if key not in self.results]
@@ -291,18 +245,17 @@ class Laboratory:
 
     def steps(self, recipe: Recipe) -> int:
         """Steps of one training."""
-        return self.budget.epochs(recipe.batch_size) * -(-len(self.data.X) // recipe.batch_size)
+        return self.epochs(recipe) * -(-len(self.data.X) // recipe.batch_size)
+
+    def epochs(self, recipe: Recipe) -> int:
+        """Epochs of one training."""
+        return self.budget.epochs(recipe.batch_size)
+
+    def _job(self, recipe: Recipe, seed: int) -> Job:
+        return Job(recipe, self.epochs(recipe), self.network_seed + seed, self.seed + seed)
 
     def _train(self, keys: Sequence[Key], work: float) -> None:
-        jobs = [
-            Job(
-                recipe := self.recipe_of(change),
-                self.budget.epochs(recipe.batch_size),
-                self.network_seed + seed,
-                self.seed + seed,
-            )
-            for change, seed in keys
-        ]
+        jobs = [self._job(self.recipe_of(change), seed) for change, seed in keys]
         with self.budget.spending(work, sum(self.steps(job.recipe) for job in jobs), len(jobs)):
             trained = train(jobs, self.data, threads=self.threads)
         for (change, seed), made in zip(keys, trained, strict=True):
@@ -317,7 +270,7 @@ class Laboratory:
             self.kept[change, seed] = made
         if self.journal is not None:
             recipe = self.recipe_of(change)
-            self.journal.add(recipe, self.budget.epochs(recipe.batch_size), seed, self.results[change, seed])
+            self.journal.add(recipe, self.epochs(recipe), seed, self.results[change, seed])
 
     def _measured(self, made: Trained) -> Result:
         net, data = made.network, made.data
@@ -340,10 +293,8 @@ class Laboratory:
         chosen = np.unique(np.linspace(0, len(data.X_test) - 1, min(len(data.X_test), ROWS)).astype(int))
         outputs, y = net.forward(data.X_test[chosen]), data.y_test[chosen]
         with np.errstate(all="ignore"):
-            if net.loss.name == "cross_entropy":
-                scores = (outputs.argmax(axis=1) == y).astype(float)
-            elif net.loss.classification:
-                scores = ((outputs > 0) == (y > 0.5)).mean(axis=1)
+            if net.loss.classification:
+                scores = right(outputs, y, net.loss).reshape(len(y), -1).mean(axis=1)
             else:
                 variance = np.maximum(data.y_test.astype(np.float64).var(axis=0), np.finfo(np.float32).tiny)
                 scores = (1 - (y.astype(np.float64) - outputs) ** 2 / variance).mean(axis=1)
@@ -372,11 +323,7 @@ class Laboratory:
     def made(self, change: Change | None, seed: int) -> Trained:
         """Return a training with its network; made again where only its result is known."""
         if (change, seed) not in self.kept:
-            recipe = self.recipe_of(change)
-            job = Job(
-                recipe, self.budget.epochs(recipe.batch_size), self.network_seed + seed, self.seed + seed
-            )
-            (self.kept[change, seed],) = train([job], self.data)
+            (self.kept[change, seed],) = train([self._job(self.recipe_of(change), seed)], self.data)
         return self.kept[change, seed]
 
     def refer(self) -> None:
@@ -387,7 +334,7 @@ class Laboratory:
             self.recipe.input_size, self.recipe.dtype, self.recipe.loss.partition("(")[0], Adam(0.003), 32,
             standardise=True, standardise_targets=not self.setting.data.loss.classification,
         )  # fmt: skip
-        job = Job(plain, self.budget.epochs(32), self.network_seed, self.seed)
+        job = self._job(plain, 0)
         self.reached = min(self.reached, *(self._measured(made).loss for made in train([job], self.data)))
 
     def calibrate(self) -> None:
@@ -417,16 +364,10 @@ class Laboratory:
             after=profiles[1] if profiles else None,
         )
 
-    @property
-    def bar(self) -> float:
-        """Loss, over that of the constant predictor, from which a network trains."""
-        reached = [result.loss for result in self.results.values() if math.isfinite(result.loss)]
-        return 1 - TRAINS * (1 - min([1.0, self.reached, *reached]))
-
     def trained(self, results: Iterable[Result]) -> int:
         """Count those that train."""
-        bar = self.bar
-        return sum(result.loss <= bar and result.loss < 1 for result in results)
+        reached = [self.reached, *(result.loss for result in self.results.values())]
+        return count_trained([result.loss for result in results], reached)
 
     def noise(self, pairs: Sequence[tuple[Result, Result]]) -> float:
         """Standard error that the mean difference of pairs has because other rows might have been tested.
