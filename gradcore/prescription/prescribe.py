@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Literal
 
 from numpy.typing import ArrayLike
@@ -13,6 +15,7 @@ from gradcore.errors import check_integer
 from gradcore.network import Network
 from gradcore.optimizers import Optimizer
 from gradcore.prescription.budget import Budget
+from gradcore.prescription.code import reproduce
 from gradcore.prescription.course import FIRST_SEEDS, Case, Course
 from gradcore.prescription.journal import Journal
 from gradcore.prescription.result import Prescription
@@ -120,14 +123,25 @@ def prescribe(
         clip_adaptive=clip_adaptive, schedule=schedule,
     )  # fmt: skip
     seeds = check_integer("seeds", seeds, minimum=FIRST_SEEDS)
+    if isinstance(treatments, Iterable) and not isinstance(treatments, str):
+        treatments = list(treatments)  # they are read twice
     chosen = resolve(treatments)
     spending = Budget(budget, len(case.data.X), None if epochs is None else check_integer("epochs", epochs))
     threads = cores() if n_jobs in (None, -1) else check_integer("n_jobs", n_jobs)
     journal = None if log is None else Journal(log, case.described | {"epochs": epochs})
     bar = ProgressBar(progress, 1, 1, "training")
     try:
-        return Course(case, chosen, seeds, spending, threads, journal, bar).run()
+        found = Course(case, chosen, seeds, spending, threads, journal, bar).run()
     finally:
         bar.close()
         if journal is not None:
             journal.close()
+    given = {
+        "budget": budget, "treatments": treatments, "seeds": seeds, "seed": seed, "loss": loss, "optimizer": optimizer,
+        "batch_size": batch_size, "epochs": epochs, "validation_data": validation_data,
+        "test_fraction": test_fraction, "clip_norm": clip_norm, "clip_value": clip_value,
+        "clip_adaptive": clip_adaptive, "schedule": schedule,
+    }  # fmt: skip
+    usual = inspect.signature(prescribe).parameters
+    again = reproduce(net, {name: (value, usual[name].default) for name, value in given.items()})
+    return replace(found, reproduce=again)

@@ -51,6 +51,8 @@ class Prescription:
         "budget" or "interrupted", where not everything was tried that could be; else empty.
     has_signal : bool or None
         Whether the inputs say anything about the targets; None: too few rows to tell.
+    reproduce : str
+        The lines of Python that make it again; X and y are the reader's.
     """
 
     trials: tuple[Trial, ...]
@@ -65,6 +67,7 @@ class Prescription:
     seconds: float
     stopped: str
     has_signal: bool | None
+    reproduce: str = ""
 
     @property
     def control(self) -> Trial:
