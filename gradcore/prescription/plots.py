@@ -23,7 +23,11 @@ _SHOWN = 16
 
 
 def plot_trials(prescription: Prescription, ax: Axes | None = None) -> Axes:
-    """Draw a row for each trial, the control first: a mark for each seed, a stroke at the mean."""
+    """Draw a row for each trial, the control first: a mark for each seed, a stroke at the mean.
+
+    The thin line is the interval of the difference, laid around the mean: it proves something where it does not reach
+    the control's mean on the same seeds.
+    """
     axes = new_axes() if ax is None else ax
     trials = [trial for trial in prescription.trials if trial.results][:_SHOWN]
     for row, trial in enumerate(trials):
@@ -33,6 +37,11 @@ def plot_trials(prescription: Prescription, ax: Axes | None = None) -> Axes:
             markeredgewidth=0, clip_on=False,
         )  # fmt: skip
         axes.plot([trial.mean] * 2, [row - 0.35, row + 0.35], color=colour, linewidth=2)
+        if trial.comparison is not None and trial.comparison.pairs > 2:
+            # two pairs tell next to nothing: theirs would cross the whole figure
+            control = trial.mean - trial.comparison.difference
+            ends = [control + end for end in trial.comparison.interval]
+            axes.plot(ends, [row + 0.35] * 2, color=colour, linewidth=1, solid_capstyle="butt")
         axes.annotate(
             trial.verdict or "as it is", (1, row), (6, 0), xycoords=("axes fraction", "data"),
             textcoords="offset points", va="center", fontsize="small", color=colour,
