@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import jinja2
 
 from gradcore import __version__, kernels
-from gradcore.diagnosis.html import Both, environment
+from gradcore.diagnosis.html import Both, environment, percent
 from gradcore.diagnosis.words import scores
 from gradcore.prescription import words
 from gradcore.prescription.comparison import HELPED, LEVEL
@@ -26,7 +27,7 @@ _DRAWN = 12
 _NARROW = 350
 
 # Scores of a line of the table; all are in the JSON.
-_SCORES = 8
+_SCORES = 5
 
 
 def page(prescription: Prescription, *, command: str | None = None) -> str:
@@ -36,7 +37,7 @@ def page(prescription: Prescription, *, command: str | None = None) -> str:
     ----------
     prescription : Prescription
     command : str, optional
-        The command line that made it.
+        The command line that made it; None: the lines of Python are shown.
     """
     trials = [trial for trial in prescription.trials if trial.results]
     drawn = trials[: 1 + _DRAWN]
@@ -44,7 +45,11 @@ def page(prescription: Prescription, *, command: str | None = None) -> str:
         _verdict(prescription),
         dots=Both(trial_strip(prescription, drawn), trial_strip(prescription, drawn, _NARROW)),
         undrawn=len(trials) - len(drawn),
+        tried=len(trials) - 1,
+        left_out=len(prescription.trials) - len(trials),
+        fresh=_fresh(prescription),
         profiles=_profiles(prescription),
+        zeros=_zeros(prescription),
         rows=[_Row.of(trial) for trial in prescription.trials],
         effects=[
             (kind.replace("_", " "), TREATMENTS[kind].effect)
@@ -53,7 +58,7 @@ def page(prescription: Prescription, *, command: str | None = None) -> str:
         ],
         config=json.dumps(prescription.config, indent=2, default=str),
         level=f"{LEVEL:.0%}".replace("%", " %"),
-        command=command,
+        reproduce=command or prescription.reproduce,
         version=__version__,
         isa=kernels.info()["level"],
     )
@@ -73,16 +78,24 @@ def _template(name: str) -> jinja2.Template:
 
 def _verdict(prescription: Prescription) -> dict[str, Any]:
     """Return what page and fragment both begin with."""
-    text = words.headline(prescription)
     return {
         "good": words.good(prescription),
-        "headline": text[:1].upper() + text[1:],
-        "evidence": words.evidence(prescription),
+        "headline": _capital(words.headline(prescription)),
+        "evidence": [_capital(line) for line in words.evidence(prescription)],
         "caution": prescription.best.caution if prescription.best else "",
         "change": prescription.code.splitlines(),
-        "how": words.how(prescription),
+        "how": _capital(words.how(prescription)),
         "prescription": prescription,
     }
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _fresh(prescription: Prescription) -> list[str]:
+    """Return what was trained anew from fresh seeds, each with their number: the budget may end between them."""
+    return [f"{trial.name} ({len(trial.results)} seeds)" for trial in prescription.trials if trial.fresh]
 
 
 def _profiles(prescription: Prescription) -> list[tuple[str, Any]]:
@@ -97,12 +110,18 @@ def _profiles(prescription: Prescription) -> list[tuple[str, Any]]:
     return found
 
 
+def _zeros(prescription: Prescription) -> bool:
+    """Return whether a curve lies on the lower edge, where zero is drawn."""
+    trials = (prescription.control, prescription.best)
+    profiles = [profile for trial in trials if trial for profile in (trial.before, trial.after) if profile]
+    return any(-math.inf in (*profile.gradient, *profile.signal) for profile in profiles)
+
+
 @dataclass(frozen=True)
 class _Row:
     """A line of the table, in words."""
 
     name: str
-    kind: str
     verdict: str
     helped: bool
     scores: str
@@ -124,14 +143,21 @@ class _Row:
                 difference += f" ({words.signed(low)} to {words.signed(high)})"
         return cls(
             name=trial.name,
-            kind=trial.kind.replace("_", " "),
             verdict=(trial.verdict or "the control") + (" (fresh seeds)" if trial.fresh else ""),
             helped=trial.verdict == HELPED,
             scores=scores(trial.scores[:_SCORES]) + " …" * (len(trial.scores) > _SCORES),
             trained=f"{trial.trained} of {len(trial.results)}" if trial.results else "",
             difference=difference,
             p=words.p_value(comparison.p) if comparison and comparison.p < 1 else "",
-            chance=f"{trial.chance:.0%}" if trial.chance == trial.chance else "",
+            chance=percent(trial.chance),
             seconds=f"{trial.seconds:.2g}" if trial.results else "",
-            remarks="; ".join(filter(None, (trial.caution, trial.note))),
+            remarks="; ".join(
+                said
+                for said in (
+                    trial.kind.replace("_", " ") if trial.change is not None else "",
+                    trial.note.removeprefix(f"{trial.verdict}: "),
+                    trial.caution and f"caution: {trial.caution}",
+                )
+                if said
+            ),
         )

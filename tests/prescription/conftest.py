@@ -25,7 +25,7 @@ CASES = {
     "healthy": lambda: (gradcore.mlp([64, 32, 10], seed=0), X, Y, {"treatments": ["clipping"], "epochs": 12}),
     "harmed": lambda: (gradcore.mlp([64, 32, 10], seed=0), X, Y, {"treatments": [Change(rate=1e-4)], "epochs": 8}),
     "hopeless": lambda: (
-        _sick(), X, np.random.default_rng(0).permutation(Y), {"treatments": ["activation"], "epochs": 2}
+        _sick(), X, np.random.default_rng(0).permutation(Y), {"treatments": ["learning_rate"], "epochs": 2}
     ),
     "regression": lambda: (*_regression(), {"treatments": ["standardised_targets", "dropout"], "epochs": 20}),
     "budget": lambda: (_sick(), X, Y, {"treatments": "auto", "budget": "1500 steps", "epochs": 5}),

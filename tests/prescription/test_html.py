@@ -45,11 +45,69 @@ def test_fragments_are_valid_and_say_the_verdict(prescriptions, name):
 
 def test_the_table_has_every_trial_with_its_verdict(prescriptions):
     found = prescriptions["cured"]
-    rows = [texts(row, "./*") for row in parsed(page(found)).iterfind(".//tbody/tr")]
-    assert [row[0] for row in rows] == [trial.name for trial in found.trials]
+    lines = list(parsed(page(found)).iterfind(".//tbody/tr"))
+    assert [line.find("th").text.strip() for line in lines] == [trial.name for trial in found.trials]
+    rows = [texts(line, "./*") for line in lines]
     for row, trial in zip(rows[1:], found.trials[1:], strict=True):
         assert row[1].startswith(trial.verdict)
         assert row[2] == f"{trial.trained} of {len(trial.results)}"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_remark_stands_in_the_table_and_once(prescriptions, name):
+    trials = prescriptions[name].trials
+    lines = list(parsed(page(prescriptions[name])).iterfind(".//tbody/tr"))
+    assert not texts(lines[0], "./th/span")
+    for line, trial in zip(lines[1:], trials[1:], strict=True):
+        (remarks,) = texts(line, "./th/span")
+        assert remarks.startswith(trial.kind.replace("_", " "))
+        assert trial.note.removeprefix("not tried: ") in remarks
+        assert trial.caution in remarks
+        assert "not tried" not in remarks
+
+
+def test_a_chance_is_no_certainty(prescriptions):
+    found = prescriptions["cured"]
+    sure = replace(found, trials=tuple(replace(trial, chance=1.0) for trial in found.trials))
+    promises = [texts(row, "./td")[5] for row in parsed(page(sure)).iterfind(".//tbody/tr")]
+    assert promises == ["> 99 %"] * len(found.trials)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_was_not_done_is_not_claimed(prescriptions, name):
+    trials = prescriptions[name].trials
+    text = " ".join(texts(parsed(page(prescriptions[name])), ".//p"))
+    tried = sum(bool(trial.results) for trial in trials[1:])
+    assert f"{tried} treatment{'s' * (tried != 1)} w" in text
+    assert (f"and {len(trials) - 1 - tried} not at all" in text) == (tried < len(trials) - 1)
+    fresh = [trial for trial in trials if trial.fresh]
+    assert ("Nothing was trained anew" in text) == (not fresh)
+    for trial in fresh:
+        assert f"{trial.name} ({len(trial.results)} seeds)" in text
+
+
+def test_some_prescriptions_here_leave_things_undone(prescriptions):
+    assert any(not trial.results for trial in prescriptions["budget"].trials)
+    assert not any(trial.fresh for trial in prescriptions["budget"].trials)
+    assert sum(trial.fresh for trial in prescriptions["cured"].trials) > 1
+
+
+def test_zero_is_explained_where_it_is_drawn(prescriptions):
+    assert "A curve on the lower edge is zero there." in page(prescriptions["cured"])
+    assert "lower edge" not in page(prescriptions["healthy"])
+
+
+def test_the_page_says_what_makes_it_again(prescriptions):
+    found = prescriptions["cured"]
+    assert texts(parsed(page(found)), ".//pre")[-1] == " ".join(found.reproduce.split())
+    assert texts(parsed(page(found, command="gradcore prescribe")), ".//pre")[-1] == "gradcore prescribe"
+
+
+def test_when_nothing_helps_it_says_so_and_what_to_look_at(prescriptions):
+    tree = parsed(page(prescriptions["hopeless"]))
+    assert texts(tree, ".//h1") == ["Nothing that was tried is proved to help"]
+    assert any("look at the labels" in said for said in texts(tree, ".//header/p"))
+    assert not texts(tree, ".//pre/ins")
 
 
 def test_signs_tell_help_from_harm_without_colour(prescriptions):

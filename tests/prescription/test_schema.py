@@ -1,4 +1,4 @@
-"""The schema describes what is written, and frames have a row for every trial."""
+"""The schema describes what is written, and nothing else."""
 
 import copy
 import json
@@ -47,13 +47,3 @@ def test_a_wrong_one_is_refused(prescriptions, path, value):
         part = part[key]
     part[path[-1]] = value
     assert not VALIDATOR.is_valid(spoilt)
-
-
-def test_a_frame_has_a_row_for_every_trial(prescriptions):
-    found = prescriptions["cured"]
-    frame = found.to_frame()
-    assert list(frame["name"]) == [trial.name for trial in found.trials]
-    assert list(frame["seeds"]) == [len(trial.scores) for trial in found.trials]
-    assert (
-        frame.loc[frame["name"] == found.best.name, "difference"].item() == found.best.comparison.difference
-    )
