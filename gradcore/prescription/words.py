@@ -15,6 +15,11 @@ if TYPE_CHECKING:
 # Rows outside the largest class, or in all, below which more data is the first thing to ask for.
 FEW_ROWS = 200
 
+_NO_SIGNAL = (
+    "the inputs say nothing about the targets that rows nearby or a line could see: look at the labels"
+    " (shuffled, shifted by a row, of another file?) before the network"
+)
+
 
 def headline(prescription: Prescription) -> str:
     """Say in one line what came out."""
@@ -78,6 +83,8 @@ def evidence(prescription: Prescription) -> list[str]:
         lines.append(f"trains in {count(best)}; as it is in {count(control)}")
         if low <= 0:
             lines.append("proved by how often it trains, not by the scores: these rows are too few for that")
+            if prescription.has_signal is False:  # (rows can be learnt by heart)
+                lines.append(_NO_SIGNAL)
         if not best.fresh:
             lines.append(
                 "not confirmed on fresh seeds: "
@@ -111,10 +118,7 @@ def suggestions(prescription: Prescription) -> list[str]:
     if (targets == targets[0]).all():
         lines.append("the targets are the same in every row to train on: there is nothing to learn")
     elif prescription.has_signal is False:
-        lines.append(
-            "the inputs say nothing about the targets that rows nearby or a line could see: look at the labels"
-            " (shuffled, shifted by a row, of another file?) before the network"
-        )
+        lines.append(_NO_SIGNAL)
     elif overfits:
         lines.append(
             "what trains learns the rows by heart and nothing beyond: more data, or a smaller network"

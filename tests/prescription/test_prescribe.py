@@ -172,6 +172,9 @@ def test_a_proof_by_counts_says_that_it_is_none_by_scores(cured):
     doubtful = replace(cured, best=replace(cured.best, comparison=comparison))
     assert not any("not by the scores" in line for line in words.evidence(cured))
     assert any("not by the scores" in line for line in words.evidence(doubtful))
+    assert not any("look at the labels" in line for line in words.evidence(doubtful))
+    shuffled = replace(doubtful, has_signal=False)
+    assert any("look at the labels" in line for line in words.evidence(shuffled))
 
 
 def test_a_network_that_learns_shuffled_labels_by_heart_does_not_need_nothing():
