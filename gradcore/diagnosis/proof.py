@@ -26,11 +26,14 @@ Array = npt.NDArray[Any]
 # A network trains that gets this share of the way from the constant predictor to the best that any trial reaches.
 TRAINS = 0.2
 
+# And ends by at least so much of it below the constant predictor: where nothing gets far, a share of it is chance.
+LEAST = 0.005
+
 
 def count_trained(losses: Iterable[float], reached: Iterable[float], constant: float = 1.0) -> int:
     """Count the losses of networks that train, where these were reached and the constant predictor has that one."""
     best = min([constant, *(loss for loss in reached if math.isfinite(loss))])
-    bar = constant - TRAINS * (constant - best)
+    bar = constant - max(TRAINS * (constant - best), LEAST * constant)
     return sum(loss < constant and loss <= bar for loss in losses)
 
 

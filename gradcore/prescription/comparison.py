@@ -23,12 +23,17 @@ PAIRS = 5
 
 
 class Counts(NamedTuple):
-    """How often a treatment trains, and the control."""
+    """How often a treatment trains, and the control; and whether what trains is of use.
+
+    `by_heart` is the chance that the one which trains more often would score so far above a constant on the rows to
+    test with if it had learnt nothing but its own rows.
+    """
 
     treated: int
     treatments: int
     control: int
     controls: int
+    by_heart: float
 
 
 @dataclass(frozen=True)
@@ -77,8 +82,8 @@ def compare(
         For each treatment, the standard error that the difference has because other rows might have been tested, which
         all seeds share; none: 0.
     trained : sequence of Counts
-        For each treatment, in how many seeds it trains, and the control: proof enough by itself where the scores of so
-        few rows are not. None: only scores count.
+        For each treatment, in how many seeds it trains, and the control: proof enough where the scores of so few rows
+        do not tell the two apart, but do tell the better one from a constant. None: only scores count.
     level : float
         Chance of at least one false verdict among all.
 
@@ -153,7 +158,12 @@ def _p_value(some: Sequence[float], error: float) -> float:
 
 
 def _p_trained(some: Sequence[float], counts: Counts) -> float:
-    """Fisher's exact test of the counts, two-sided; 1 where they contradict the scores."""
+    """Fisher's exact test of the counts, two-sided; 1 where they contradict the scores.
+
+    Both must hold, that it trains more often and that it then is of use on other rows, so the weaker p-value is that of
+    the two (Berger, "Multiparameter hypothesis testing and acceptance sampling" (1982): intersection-union test).
+    Labels without signal can be learnt by heart.
+    """
     more = counts.treated * counts.controls - counts.control * counts.treatments
     if len(some) < PAIRS or more * _mean(some) <= 0:
         return 1.0
@@ -163,7 +173,7 @@ def _p_trained(some: Sequence[float], counts: Counts) -> float:
         for k in range(max(0, successes - counts.controls), min(successes, counts.treatments) + 1)
     ]
     seen = math.comb(counts.treatments, counts.treated) * math.comb(counts.controls, counts.control)
-    return sum(way for way in ways if way <= seen) / math.comb(total, successes)
+    return max(counts.by_heart, sum(way for way in ways if way <= seen) / math.comb(total, successes))
 
 
 def t_probability(t: float, freedom: int) -> float:

@@ -22,9 +22,10 @@ from gradcore.network import Network
 from gradcore.optimizers import Optimizer
 from gradcore.prescription.budget import Budget
 from gradcore.prescription.combinations import all_at_once, combined, without_parts
-from gradcore.prescription.comparison import HELPED, LEVEL, Counts, compare
+from gradcore.prescription.comparison import HELPED, LEVEL, compare
 from gradcore.prescription.journal import Journal, fingerprint
 from gradcore.prescription.result import Prescription
+from gradcore.prescription.rows import luck
 from gradcore.prescription.treatments import Subject, Treatment, caution
 from gradcore.prescription.trials import KEPT_FROM, Laboratory, Trial
 from gradcore.scores import score_name
@@ -87,7 +88,10 @@ class Case:
         )  # fmt: skip
         if validation_data is None:
             share = check_fraction("test_fraction", test_fraction)
-            train, test = split(len(everything), share, seed, name="test_fraction")
+            labels = everything.targets.ravel() if everything.loss.classification else None
+            if labels is not None and len(labels) != len(everything):  # several labels to a row
+                labels = None
+            train, test = split(len(everything), share, seed, labels=labels, name="test_fraction")
             if not len(test):
                 raise ValueError(
                     "test_fraction must leave rows to score on, or give validation_data; got 0 of "
@@ -392,9 +396,8 @@ class Course:
             if len(pairs) > 1:
                 told.append(change)
                 differences.append([treated.score - untreated.score for treated, untreated in pairs])
-                noise.append(lab.noise(pairs))
-                treated = trials[change].results
-                counts.append(Counts(lab.trained(treated), len(treated), lab.trained(control), len(control)))
+                noise.append(luck(pairs, len(self.case.data.X_test)))
+                counts.append(lab.counts(trials[change].results, control))
         found = compare(differences, resolution=lab.resolution, noise=noise, trained=counts, level=level)
         for change, comparison in zip(told, found, strict=True):
             trials[change] = replace(trials[change], comparison=comparison)

@@ -24,10 +24,11 @@ from gradcore.losses import Loss
 from gradcore.network import Network
 from gradcore.optimizers import Adam
 from gradcore.prescription.budget import Budget
-from gradcore.prescription.comparison import NO_HELP, Comparison
+from gradcore.prescription.comparison import NO_HELP, Comparison, Counts
 from gradcore.prescription.journal import Journal
 from gradcore.prescription.measured import Profile, Result
-from gradcore.scores import right, score_name
+from gradcore.prescription.rows import by_heart, constant_row_scores, row_scores, worst_score
+from gradcore.scores import score_name
 from gradcore.training.loop import check_batch_norm
 
 Array = npt.NDArray[Any]
@@ -37,9 +38,6 @@ STRETCH = 2.0
 
 # Seconds of a first look at the speed.
 CALIBRATION = 0.1
-
-# Rows whose scores are kept one by one.
-ROWS = 1000
 
 # Networks of the control are kept, and those of the fresh seeds, which have these numbers: one of them is handed over.
 KEPT_FROM = 1000
@@ -278,29 +276,14 @@ class Laboratory:
         with np.errstate(all="ignore"):
             train, test = net.evaluate(data.X, data.y), net.evaluate(data.X_test, data.y_test)
         score = test[score_name(net.loss)]
-        worst = 0.0 if net.loss.classification else -1.0
+        worst = worst_score(net.loss)
         return Result(
             max(worst, score) if math.isfinite(score) else worst,
             _ratio(train["loss"], self._constant(net.loss, made, "y")),
             _ratio(test["loss"], self._constant(net.loss, made, "y_test")),
             made.seconds,
-            self._rows(net, data, worst),
+            row_scores(net, data),
         )
-
-    def _rows(self, net: Network, data: Data, worst: float) -> tuple[float, ...]:
-        """Return the score of single rows: right or wrong, or one less the squared error over the variance."""
-        assert net.loss is not None
-        chosen = np.unique(np.linspace(0, len(data.X_test) - 1, min(len(data.X_test), ROWS)).astype(int))
-        outputs, y = net.forward(data.X_test[chosen]), data.y_test[chosen]
-        with np.errstate(all="ignore"):
-            if net.loss.classification:
-                scores = right(outputs, y, net.loss).reshape(len(y), -1).mean(axis=1)
-            else:
-                variance = np.maximum(data.y_test.astype(np.float64).var(axis=0), np.finfo(np.float32).tiny)
-                scores = (1 - (y.astype(np.float64) - outputs) ** 2 / variance).mean(axis=1)
-            if not scores.mean() >= worst:  # as the score of them all
-                scores = np.maximum(scores, worst)
-        return tuple(np.nan_to_num(scores, nan=worst).round(4).tolist())
 
     def _constant(self, loss: Loss, made: Trained, targets: str) -> float:
         """Loss of the best constant predictor on the targets to train on ("y") or to test with ("y_test")."""
@@ -369,15 +352,16 @@ class Laboratory:
         reached = [self.reached, *(result.loss for result in self.results.values())]
         return count_trained([result.loss for result in results], reached)
 
-    def noise(self, pairs: Sequence[tuple[Result, Result]]) -> float:
-        """Standard error that the mean difference of pairs has because other rows might have been tested.
+    def counts(self, treated: Sequence[Result], control: Sequence[Result]) -> Counts:
+        """Count in how many seeds each trains; look whether the one that does more often is of use."""
+        often, seldom = self.trained(treated), self.trained(control)
+        better = treated if often * len(control) > seldom * len(treated) else control
+        useless = by_heart(better, self._constant_rows, len(self.data.X_test))
+        return Counts(often, len(treated), seldom, len(control), useless)
 
-        Both are scored on the same rows: the spread of their differences from row to row tells it.
-        """
-        differences = np.mean([np.subtract(treated.rows, control.rows) for treated, control in pairs], axis=0)
-        return (
-            float(differences.std(ddof=1)) / math.sqrt(len(self.data.X_test)) if len(differences) > 1 else 0.0
-        )
+    @cached_property
+    def _constant_rows(self) -> Array:
+        return constant_row_scores(self.data, self.setting.data.loss)
 
     @cached_property
     def resolution(self) -> float:

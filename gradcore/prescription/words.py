@@ -82,7 +82,10 @@ def evidence(prescription: Prescription) -> list[str]:
         )
         lines.append(f"trains in {count(best)}; as it is in {count(control)}")
         if low <= 0:
-            lines.append("proved by how often it trains, not by the scores: these rows are too few for that")
+            lines.append(
+                "proved by how often it trains, and then beats a constant; not by the scores: these rows are too few"
+                " for that"
+            )
             if prescription.has_signal is False:  # (rows can be learnt by heart)
                 lines.append(_NO_SIGNAL)
         if not best.fresh:

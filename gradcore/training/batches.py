@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,11 +55,25 @@ class Batches:
 
 
 def split(
-    rows: int, fraction: float, seed: int, *, name: str = "validation_fraction"
+    rows: int,
+    fraction: float,
+    seed: int,
+    *,
+    labels: NDArray[Any] | None = None,
+    name: str = "validation_fraction",
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Draw the rows to train on and those held out, each in ascending order."""
+    """Draw the rows to train on and those held out, each in ascending order; with labels as many of each as there are.
+
+    Without labels, classes of about equal size are unequal in both parts, and opposite: what is the largest class of
+    one is rare in the other, so that always answering it scores below chance.
+    """
     held_out = max(1, round(rows * fraction)) if fraction else 0
     if held_out >= rows and fraction:
         raise ValueError(f"{name}={fraction} of {rows} rows leaves none to train on")
-    drawn = stream(seed, SPLIT).permutation(rows)
-    return np.sort(drawn[held_out:]), np.sort(drawn[:held_out])
+    random = stream(seed, SPLIT)
+    drawn = random.permutation(rows)
+    chosen = np.arange(held_out)
+    if labels is not None and held_out:  # every so many rows of them, class by class
+        drawn = drawn[np.argsort(labels[drawn], kind="stable")]
+        chosen = (chosen * rows + random.integers(rows)) // held_out
+    return np.sort(np.delete(drawn, chosen)), np.sort(drawn[chosen])

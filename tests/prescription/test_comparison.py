@@ -41,7 +41,7 @@ def test_holm_multiplies_by_those_that_are_left_and_never_falls():
     np.testing.assert_allclose([found[i].p for i in order], np.minimum(expected, 1), rtol=1e-9)
 
 
-@pytest.mark.parametrize("trained", [[], [Counts(8, 8, 8, 8)] * 4], ids=["scores", "and how often"])
+@pytest.mark.parametrize("trained", [[], [Counts(8, 8, 8, 8, 0.0)] * 4], ids=["scores", "and how often"])
 def test_an_interval_leaves_zero_out_where_something_is_proved_and_only_there(trained):
     rng = np.random.default_rng(1)
     verdicts = set()
@@ -68,13 +68,22 @@ def test_ten_of_ten_against_none_is_help_and_the_reverse_harm():
 def test_how_often_it_trains_is_fishers_exact_test():
     scattered = [[0.6, 0.3, 0.1, 0.5, 0.7, -0.6, 0.4, 0.1]]
     assert compare(scattered, resolution=0.01)[0].verdict == NO_HELP
-    (found,) = compare(scattered, resolution=0.01, trained=[Counts(7, 8, 0, 13)])
+    (found,) = compare(scattered, resolution=0.01, trained=[Counts(7, 8, 0, 13, 0.0)])
     assert found.verdict == HELPED
     assert found.p == pytest.approx(2 * 8 / 116280)  # 8 ways of C(21, 7)
-    assert compare(scattered, resolution=0.01, trained=[Counts(0, 8, 7, 13)])[0].verdict == NO_HELP
+    assert compare(scattered, resolution=0.01, trained=[Counts(0, 8, 7, 13, 0.0)])[0].verdict == NO_HELP
     worse = [[-x for x in scattered[0]]]
-    assert compare(worse, resolution=0.01, trained=[Counts(0, 8, 13, 13)])[0].verdict == HARMED
-    assert compare(worse, resolution=0.01, trained=[Counts(8, 8, 13, 13)])[0].p > 0.03
+    assert compare(worse, resolution=0.01, trained=[Counts(0, 8, 13, 13, 0.0)])[0].verdict == HARMED
+    assert compare(worse, resolution=0.01, trained=[Counts(8, 8, 13, 13, 0.0)])[0].p > 0.03
+
+
+def test_how_often_it_trains_proves_nothing_where_what_trains_is_of_no_use_on_other_rows():
+    some = [[0.02, 0.01, -0.01, 0.03, 0.0, 0.01, 0.02, -0.02]]
+    counts = Counts(8, 8, 0, 13, 0.0)
+    assert compare(some, resolution=0.01, noise=[0.05], trained=[counts])[0].verdict == HELPED
+    (found,) = compare(some, resolution=0.01, noise=[0.05], trained=[counts._replace(by_heart=0.2)])
+    assert found.verdict == NO_HELP
+    assert found.p == pytest.approx(0.4)
 
 
 def test_identical_results_prove_nothing_and_equal_gains_are_not_infinitely_sure():

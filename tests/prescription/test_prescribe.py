@@ -69,7 +69,7 @@ def test_pairs_start_alike_and_see_the_same_rows(cured):
     differences = [score - control[seed] for seed, score in zip(best.seeds, best.scores, strict=True)]
     assert np.mean(differences) == pytest.approx(best.comparison.difference)
     net = mlp([64, *[24] * 6, 10], **SICK, seed=3)
-    train, test = module.split(len(X), 0.2, 0)
+    train, test = module.split(len(X), 0.2, 0, labels=Y)
     net.fit(X[train], Y[train], epochs=6, seed=3, progress=False)
     assert net.evaluate(X[test], Y[test])["accuracy"] == pytest.approx(control[3])
 
@@ -156,6 +156,21 @@ def test_shuffled_labels_are_suspected_when_nothing_helps():
     text = str(found)
     assert text.startswith("✗ nothing that was tried is proved to help")
     assert "look at the labels" in " ".join(text.split())
+
+
+@pytest.mark.parametrize("epochs", [20, 60])
+@pytest.mark.parametrize("seed", range(3))
+def test_labels_learnt_by_heart_are_no_help(seed, epochs):
+    # it trains in most seeds and the control in none, but what it learns is of use on no other row
+    labels = np.random.default_rng(seed).permutation(Y)
+    found = prescribe(
+        sick(seed), X[:500], labels[:500], treatments=[Change(activation="gelu", init="he_normal")], epochs=epochs,
+        seed=seed, progress=False,
+    )  # fmt: skip
+    assert found.control.trained == 0
+    assert 2 * found.trials[1].trained > len(found.trials[1].results)
+    assert found.trials[1].verdict == NO_HELP
+    assert "look at the labels" in " ".join(str(found).split())
 
 
 @pytest.mark.parametrize(("outputs", "targets"), [(1, np.full(100, 3.5)), (3, np.full(100, 2))])

@@ -1,0 +1,77 @@
+"""The luck of the tested rows: scores row by row, of networks and of a constant."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from gradcore.diagnosis.recipe import Data
+from gradcore.losses import resolve
+from gradcore.network import mlp
+from gradcore.prescription.rows import by_heart, constant_row_scores, luck, row_scores
+
+RNG = np.random.default_rng(0)
+X, X_TEST = RNG.normal(size=(80, 3)), RNG.normal(size=(40, 3))
+
+
+def result(rows):
+    return SimpleNamespace(rows=rows)
+
+
+def trained(y, outputs):
+    net = mlp([3, 8, outputs], seed=0)
+    net.fit(X, y, epochs=2, progress=False)
+    return net
+
+
+def test_rows_of_labels_are_right_or_wrong():
+    y = (X[:, 0] > 0).astype(int)
+    net, data = trained(y, 2), Data(X, y, X_TEST, (X_TEST[:, 0] > 0).astype(int))
+    assert row_scores(net, data) == tuple((net.predict(X_TEST) == data.y_test).astype(float))
+
+
+@pytest.mark.parametrize("name", ["cross_entropy", "binary_cross_entropy"])
+def test_a_constant_answers_the_largest_class_of_all_rows(name):
+    y, y_test = np.repeat([0, 1], [45, 35]), np.repeat([0, 1], [10, 30])  # 55 and 65
+    if name == "binary_cross_entropy":
+        y, y_test = y[:, None], y_test[:, None]
+    constant = constant_row_scores(Data(X, y, X_TEST, y_test), resolve(name))
+    np.testing.assert_array_equal(constant, y_test.ravel())
+
+
+def test_a_constant_answers_the_mean_and_so_has_no_determination():
+    y, y_test = RNG.normal(size=(80, 2)) * [1, 100], RNG.normal(size=(40, 2)) * [1, 100]
+    constant = constant_row_scores(Data(X, y, X_TEST, y_test), resolve("mse"))
+    mean = np.concatenate([y, y_test]).mean(axis=0)
+    expected = np.mean(1 - ((y_test - mean) ** 2).sum(axis=0) / (len(y_test) * y_test.var(axis=0)))
+    assert constant.mean() == pytest.approx(expected)
+    assert -0.2 < constant.mean() <= 0
+
+
+def test_luck_is_the_standard_error_over_rows():
+    treated, control = RNG.normal(size=(2, 5, 30))
+    pairs = [(result(a), result(b)) for a, b in zip(treated, control, strict=True)]
+    assert luck(pairs, 60) == pytest.approx((treated - control).mean(axis=0).std(ddof=1) / np.sqrt(60))
+    assert luck([(result((1.0,)), result((0.0,)))], 1) == 0
+
+
+def test_answers_by_chance_are_taken_for_learning_as_often_as_said():
+    rng = np.random.default_rng(1)
+    constant, found = np.repeat([1.0, 0.0], 30), []
+    for _ in range(2000):
+        labels, agreed = (
+            rng.permutation(60) < 30,
+            rng.random(60) < 0.5,
+        )  # what the seeds learnt by heart alike
+        answers = [np.where(rng.random(60) < 0.8, agreed, rng.random(60) < 0.5) for _ in range(8)]
+        order = np.argsort(~labels)  # so that the constant is right in the first half
+        found.append(by_heart([result((a == labels)[order] * 1.0) for a in answers], constant, 60))
+    assert np.mean(np.array(found) < 0.05) < 0.07
+    assert np.mean(np.array(found) < 0.01) < 0.02
+
+
+def test_what_is_right_everywhere_is_no_chance_unless_rows_are_few():
+    assert by_heart([result((1.0,) * 30)], np.repeat([1.0, 0.0], 15), 30) < 1e-4
+    assert by_heart([result((1.0, 1.0))], np.zeros(2), 2) > 0.05
+    assert by_heart([result((1.0,))], np.zeros(1), 1) == 1
+    assert by_heart([result((0.0,) * 30)], np.repeat([1.0, 0.0], 15), 30) > 0.99
