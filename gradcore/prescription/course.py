@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from gradcore import __version__, kernels
 from gradcore.diagnosis.changes import Change
 from gradcore.diagnosis.diagnose import diagnose, prepare
 from gradcore.diagnosis.examine import Setting
@@ -116,6 +117,8 @@ class Case:
             "network_seed": self.net.seed,
             "seed": self.seed,
             "data": fingerprint(self.data),
+            "gradcore": __version__,
+            "kernels": kernels.info()["level"],
         }
 
 
@@ -352,6 +355,7 @@ class Course:
             rows=len(self.case.data.X),
             test_rows=len(self.case.data.X_test),
             epochs=self.lab.epochs(self.case.recipe),
+            trainings=len(self.lab.results),
             seconds=time.perf_counter() - self.budget.begin,
             stopped=self.stopped,
             has_signal=self.setting.data.has_signal,

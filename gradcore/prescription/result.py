@@ -46,6 +46,8 @@ class Prescription:
         To train on, to test with.
     epochs : int
         Of one training of the control.
+    trainings : int
+        Made in all, those of an earlier call with the same journal included.
     seconds : float
     stopped : str
         "budget" or "interrupted", where not everything was tried that could be; else empty.
@@ -64,6 +66,7 @@ class Prescription:
     rows: int
     test_rows: int
     epochs: int
+    trainings: int
     seconds: float
     stopped: str
     has_signal: bool | None
@@ -113,6 +116,7 @@ class Prescription:
             "rows": self.rows,
             "test_rows": self.test_rows,
             "epochs": self.epochs,
+            "trainings": self.trainings,
             "seconds": self.seconds,
             "stopped": self.stopped,
             "has_signal": self.has_signal,

@@ -141,12 +141,12 @@ def suggestions(prescription: Prescription) -> list[str]:
 
 def how(prescription: Prescription) -> str:
     """Say what was done, in one line."""
-    trainings = sum(len(trial.results) for trial in prescription.trials)
     tried = sum(1 for trial in prescription.trials[1:] if trial.results)
     stopped = f", {prescription.stopped}" if prescription.stopped == "interrupted" else ""
     return (
-        f"{tried} treatment{'s' if tried != 1 else ''}, {trainings} trainings of {prescription.epochs} epochs on"
-        f" {prescription.rows} rows, scored on {prescription.test_rows} others; {prescription.seconds:.1f} s{stopped}"
+        f"{tried} treatment{'s' if tried != 1 else ''}, {prescription.trainings} trainings of {prescription.epochs}"
+        f" epochs on {prescription.rows} rows, scored on {prescription.test_rows} others; {prescription.seconds:.1f} s"
+        f"{stopped}"
     )
 
 

@@ -401,6 +401,24 @@ def test_a_call_that_goes_on_keeps_the_length_of_a_training(tmp_path):
         assert dict(zip(second.control.seeds, second.control.scores, strict=True))[seed] == score
 
 
+def test_every_training_is_counted_once(tmp_path):
+    path = tmp_path / "trials.jsonl"
+    arguments = {"treatments": ["activation", "dropout"], "epochs": 3, "progress": False, "log": path}
+    found = prescribe(sick(), X[:300], Y[:300], **arguments)
+    made = sum("score" in line for line in path.read_text().splitlines())
+    assert found.trainings == made > sum(len(trial.results) for trial in found.trials)
+    assert f"{made} trainings" in words.how(found)
+
+
+def test_a_journal_of_another_version_is_refused(tmp_path, monkeypatch):
+    path = tmp_path / "trials.jsonl"
+    arguments = {"treatments": ["dropout"], "epochs": 1, "seeds": 2, "progress": False, "log": path}
+    prescribe(sick(), X[:300], Y[:300], **arguments)
+    monkeypatch.setattr(module, "__version__", "0.0.1")
+    with pytest.raises(ValueError, match="another prescription: gradcore differ"):
+        prescribe(sick(), X[:300], Y[:300], **arguments)
+
+
 def test_a_journal_of_other_data_is_refused(tmp_path):
     path = tmp_path / "trials.jsonl"
     arguments = {"treatments": ["dropout"], "epochs": 1, "seeds": 2, "progress": False, "log": path}
