@@ -173,6 +173,11 @@ class Course:
     def _prove(self) -> None:
         """Train the finalists and the control from seeds that had no part in their choice; where it is close, more."""
         self.finalists = self._best_two()
+        if self.stopped and not (self.finalists and self._affordable_seeds(self.finalists[:1]) >= self.least):
+            # fresh seeds that do not suffice would prove nothing: better to finish what was begun
+            self._round([None, *self.trials], range(FIRST_SEEDS), 0.85)
+            self._round([None, *self._kept()], range(self.seeds), 1.0)
+            self.finalists = self._best_two()
         for most in (FEW_SEEDS, MOST_SEEDS):
             self.fresh = self._fresh_seeds(most)
             for count in (self.least, len(self.fresh)):  # where the budget ends, the fewest are there of all
@@ -272,11 +277,6 @@ class Course:
         wanted = [change for change in changes if change is None or not self.trials[change].note]
         if not self.lab.run(wanted, seeds):
             self.stopped = "budget"
-            for change in wanted:
-                if change is not None and (change, 0) not in self.lab.results:
-                    self.trials[change] = replace(
-                        self.trials[change], note="not tried: the budget is too short"
-                    )
 
     def _tried(self, change: Change) -> Trial:
         return self._counted(self.trials[change], range(self.seeds))
@@ -307,13 +307,17 @@ class Course:
 
     def _fresh_seeds(self, most: int) -> range:
         """Return as many new seeds as the rest of the budget allows: the more there are, the more is proved."""
-        self.budget.until = 1.0
-        changes = (None, *self.finalists)
-        work = sum(self.lab.work(change) for change in changes)
-        steps = sum(self.lab.steps(self.lab.recipe_of(change)) for change in changes)
-        affordable = FRESH_SHARE * self.budget.affordable(work, steps)
+        affordable = FRESH_SHARE * self._affordable_seeds(self.finalists)
         count = max(self.least, min(most, int(affordable)), len(self.fresh))
         return range(KEPT_FROM, KEPT_FROM + count)
+
+    def _affordable_seeds(self, proposed: Sequence[Change]) -> float:
+        """Return with how many seeds the rest of the budget allows to train these and the control."""
+        self.budget.until = 1.0
+        changes = (None, *proposed)
+        work = sum(self.lab.work(change) for change in changes)
+        steps = sum(self.lab.steps(self.lab.recipe_of(change)) for change in changes)
+        return self.budget.affordable(work, steps)
 
     def _best_two(self) -> list[Change]:
         """Return the best two that score above the control; the second is one that nothing speaks against, if any."""
@@ -368,6 +372,9 @@ class Course:
     def _compared(self) -> list[Trial]:
         """Return every trial with its comparison: of the first choice, and anew of those with fresh seeds."""
         found = {change: self._tried(change) for change in self.trials}
+        for change, trial in found.items():
+            if self.stopped == "budget" and not trial.results and not trial.note:
+                found[change] = replace(trial, note="not tried: the budget is too short")
         # (for how often the control trains, all there are of it)
         self._compare(found, range(self.seeds), [*range(self.seeds), *self.fresh], LEVEL / 2)
         return list((found | self._proposed()).values())

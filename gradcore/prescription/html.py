@@ -127,6 +127,7 @@ class _Row:
     scores: str
     trained: str
     difference: str
+    interval: str
     p: str
     chance: str
     seconds: str
@@ -135,12 +136,12 @@ class _Row:
     @classmethod
     def of(cls, trial: Trial) -> _Row:
         comparison = trial.comparison
-        difference = ""
+        difference = interval = ""
         if comparison is not None:
             low, high = comparison.interval
             difference = words.signed(comparison.difference)
             if len(trial.results) > 2:
-                difference += f" ({words.signed(low)} to {words.signed(high)})"
+                interval = f"{words.signed(low)} to {words.signed(high)}"
         return cls(
             name=trial.name,
             verdict=(trial.verdict or "the control") + (" (fresh seeds)" if trial.fresh else ""),
@@ -148,6 +149,7 @@ class _Row:
             scores=scores(trial.scores[:_SCORES]) + " …" * (len(trial.scores) > _SCORES),
             trained=f"{trial.trained} of {len(trial.results)}" if trial.results else "",
             difference=difference,
+            interval=interval,
             p=words.p_value(comparison.p) if comparison and comparison.p < 1 else "",
             chance=percent(trial.chance),
             seconds=f"{trial.seconds:.2g}" if trial.results else "",

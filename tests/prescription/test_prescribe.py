@@ -298,6 +298,16 @@ def test_a_short_budget_leaves_the_least_promising_out():
     assert "not tried" in str(found) or found.best is not None
 
 
+def test_where_fresh_seeds_would_not_suffice_the_first_ones_are_finished():
+    found = prescribe(sick(), X, Y, budget="3000 steps", epochs=5, progress=False)
+    assert found.stopped == "budget"
+    assert max(found.control.seeds) < 1000
+    assert found.best is not None
+    assert not found.best.fresh
+    assert len(found.best.scores) == 5
+    assert "not confirmed on fresh seeds: the budget was spent" in " ".join(str(found).split())
+
+
 @pytest.mark.parametrize("budget", [1e-6, "1 step"])
 def test_a_budget_that_is_too_short_for_anything_still_measures_the_control(budget):
     found = prescribe(sick(), X[:200], Y[:200], budget=budget, epochs=1, n_jobs=1, progress=False)
