@@ -28,6 +28,7 @@ def reproduce(net: Network, given: Mapping[str, tuple[Any, Any]]) -> str:
     --------
     >>> from gradcore.network import mlp
     >>> print(reproduce(mlp([4, 8, 2], seed=0), {"budget": ("10s", "30s"), "seeds": (5, 5)}))
+    import gradcore
     net = gradcore.mlp([4, 8, 2], activation="relu", seed=0)
     print(gradcore.prescribe(net, X, y, budget='10s'))
     """
@@ -37,6 +38,7 @@ def reproduce(net: Network, given: Mapping[str, tuple[Any, Any]]) -> str:
     rest += ["validation_data=(X_test, y_test)"] * held_out
     own = any(isinstance(item, Change) for item in _items(arguments.get("treatments")))
     return "\n".join([
+        "import gradcore",
         *["from gradcore.diagnosis.changes import Change"] * own,
         f"net = {network_code(net, net.seed)}",
         f"print(gradcore.prescribe({', '.join(['net, X, y', *rest])}))",

@@ -363,11 +363,12 @@ class Course:
             seconds=time.perf_counter() - self.budget.begin,
             stopped=self.stopped,
             has_signal=self.setting.data.has_signal,
+            useful=self.lab.useful(shown.results),
         )
 
     def _counted(self, trial: Trial, seeds: Sequence[int]) -> Trial:
         trial = self.lab.trial(trial, seeds)
-        return replace(trial, trained=self.lab.trained(trial.results))
+        return replace(trial, trained=len(self.lab.trained(trial.results)))
 
     def _compared(self) -> list[Trial]:
         """Return every trial with its comparison: of the first choice, and anew of those with fresh seeds."""

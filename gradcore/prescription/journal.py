@@ -51,6 +51,7 @@ class Journal:
                     f"{path} is the journal of another prescription: {', '.join(different)} differ; "
                     "give another path, or remove the file"
                 )
+            rows = None
             for number, line in enumerate(lines[1:], start=2):
                 try:
                     if "steps" in line:
@@ -59,7 +60,10 @@ class Journal:
                     values: dict[str, Any] = {
                         name: float(line[name]) for name in ("score", "loss", "test_loss", "seconds")
                     }
-                    values["rows"] = tuple(line["rows"])
+                    values["rows"] = tuple(float(score) for score in line["rows"])
+                    rows = len(values["rows"]) if rows is None else rows
+                    if len(values["rows"]) != rows:
+                        raise ValueError
                     self.known[line["recipe"], line["epochs"], line["seed"]] = Result(**values)
                 except (KeyError, TypeError, ValueError):
                     raise ValueError(

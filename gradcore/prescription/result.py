@@ -53,6 +53,9 @@ class Prescription:
         "budget" or "interrupted", where not everything was tried that could be; else empty.
     has_signal : bool or None
         Whether the inputs say anything about the targets; None: too few rows to tell.
+    useful : bool
+        Whether the best treatment, or the control, is better than a constant on the rows to test with, by more than
+        luck.
     reproduce : str
         The lines of Python that make it again; X and y are the reader's.
     """
@@ -70,6 +73,7 @@ class Prescription:
     seconds: float
     stopped: str
     has_signal: bool | None
+    useful: bool
     reproduce: str = ""
 
     @property
@@ -120,6 +124,7 @@ class Prescription:
             "seconds": self.seconds,
             "stopped": self.stopped,
             "has_signal": self.has_signal,
+            "useful": self.useful,
         }
 
     def to_json(self, path: str | os.PathLike[str] | None = None) -> str:

@@ -57,20 +57,25 @@ def luck(pairs: Sequence[tuple[Result, Result]], rows: int) -> float:
     row tells it.
     """
     differences = np.mean([np.subtract(treated.rows, control.rows) for treated, control in pairs], axis=0)
-    return float(differences.std(ddof=1)) / math.sqrt(rows) if len(differences) > 1 else 0.0
+    return _spread(differences) / math.sqrt(rows)
 
 
-def by_heart(results: Sequence[Result], constant: Array, rows: int) -> float:
+def by_heart(results: Sequence[Result], constant: Array) -> float:
     """Return the chance of scores so far above those of a constant for networks that have learnt nothing of use.
 
     Student's t over the rows, one-sided: whatever was learnt by heart, given the networks the rows to test with are
-    independent of each other.  Rows that all differ alike are no less uncertain than one that does not.
+    independent of each other.
     """
     gained = np.mean([result.rows for result in results], axis=0) - constant
     if len(gained) < 2:
         return 1.0
-    error = max(float(gained.std(ddof=1)), 1 / math.sqrt(rows)) / math.sqrt(rows)
-    return 1 - t_probability(float(gained.mean()) / error, len(gained) - 1)
+    return 1 - t_probability(float(gained.mean()) * math.sqrt(len(gained)) / _spread(gained), len(gained) - 1)
+
+
+def _spread(differences: Array) -> float:
+    """Return the standard deviation from row to row; some that all differ alike are not sure: as if one did not."""
+    least = 1 / math.sqrt(len(differences))
+    return max(float(differences.std(ddof=1)), least) if len(differences) > 1 else least
 
 
 def _chosen(data: Data) -> npt.NDArray[np.int64]:
@@ -84,6 +89,8 @@ def _scores(outputs: npt.NDArray[np.floating], data: Data, loss: Loss) -> Array:
         if loss.classification:
             scores: Array = right(outputs, y, loss).reshape(len(y), -1).mean(axis=1)
             return scores
-        variance = np.maximum(data.y_test.astype(np.float64).var(axis=0), np.finfo(np.float32).tiny)
-        scores = (1 - (y.astype(np.float64) - outputs) ** 2 / variance).mean(axis=1)
+        errors, variance = (y.astype(np.float64) - outputs) ** 2, data.y_test.astype(np.float64).var(axis=0)
+        # (of a column that does not vary it is 1 if met exactly, else 0)
+        errors = np.divide(errors, variance, out=np.where(errors > 0, 1.0, errors), where=variance > 0)
+        scores = (1 - errors).mean(axis=1)
         return scores

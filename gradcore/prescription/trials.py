@@ -39,6 +39,9 @@ STRETCH = 2.0
 # Seconds of a first look at the speed.
 CALIBRATION = 0.1
 
+# Chance at which a score above a constant's is still called luck.
+LUCK = 0.05
+
 # Networks of the control are kept, and those of the fresh seeds, which have these numbers: one of them is handed over.
 KEPT_FROM = 1000
 
@@ -347,17 +350,29 @@ class Laboratory:
             after=profiles[1] if profiles else None,
         )
 
-    def trained(self, results: Iterable[Result]) -> int:
-        """Count those that train."""
+    def trained(self, results: Iterable[Result]) -> list[Result]:
+        """Return those that train."""
         reached = [self.reached, *(result.loss for result in self.results.values())]
-        return count_trained([result.loss for result in results], reached)
+        return [result for result in results if count_trained([result.loss], reached)]
 
     def counts(self, treated: Sequence[Result], control: Sequence[Result]) -> Counts:
-        """Count in how many seeds each trains; look whether the one that does more often is of use."""
-        often, seldom = self.trained(treated), self.trained(control)
-        better = treated if often * len(control) > seldom * len(treated) else control
-        useless = by_heart(better, self._constant_rows, len(self.data.X_test))
-        return Counts(often, len(treated), seldom, len(control), useless)
+        """Count in how many seeds each trains; look whether that is of use where it is more often.
+
+        It says nothing where the others are of use as well: they are not stuck, they only fit their rows less.
+        """
+        good, fair = self.trained(treated), self.trained(control)
+        more = len(good) * len(control) - len(fair) * len(treated)
+        useless = 1.0
+        if more:
+            trained, all_others, others = (good, control, fair) if more > 0 else (fair, treated, good)
+            stuck = [result for result in all_others if result not in others]
+            if not self.useful(stuck):
+                useless = by_heart(trained, self._constant_rows)
+        return Counts(len(good), len(treated), len(fair), len(control), useless)
+
+    def useful(self, results: Sequence[Result]) -> bool:
+        """Tell whether they beat a constant on the rows to test with, by more than luck."""
+        return by_heart(results, self._constant_rows) < LUCK
 
     @cached_property
     def _constant_rows(self) -> Array:

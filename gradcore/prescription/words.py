@@ -86,8 +86,10 @@ def evidence(prescription: Prescription) -> list[str]:
                 "proved by how often it trains, and then beats a constant; not by the scores: these rows are too few"
                 " for that"
             )
-            if prescription.has_signal is False:  # (rows can be learnt by heart)
-                lines.append(_NO_SIGNAL)
+        if not prescription.useful:
+            lines.append("less bad, but not proved to be better than a constant on these rows")
+        if prescription.has_signal is False and (low <= 0 or not prescription.useful):
+            lines.append(_NO_SIGNAL)
         if not best.fresh:
             lines.append(
                 "not confirmed on fresh seeds: "
@@ -145,7 +147,8 @@ def how(prescription: Prescription) -> str:
     stopped = f", {prescription.stopped}" if prescription.stopped == "interrupted" else ""
     return (
         f"{tried} treatment{'s' if tried != 1 else ''}, {prescription.trainings} trainings of {prescription.epochs}"
-        f" epochs on {prescription.rows} rows, scored on {prescription.test_rows} others; {prescription.seconds:.1f} s"
+        f" epochs on {prescription.rows} rows, scored on {prescription.test_rows}"
+        f" other{'s' if prescription.test_rows != 1 else ''}; {prescription.seconds:.1f} s"
         f"{stopped}"
     )
 

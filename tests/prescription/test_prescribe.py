@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from gradcore.layers import Activation, Dense
 from gradcore.network import Network, mlp
 from gradcore.prescription import course as module, report, trials, words
 from gradcore.prescription.comparison import HARMED, HELPED, NO_HELP
+from gradcore.prescription.measured import Result
 from gradcore.prescription.prescribe import prescribe
 
 DIGITS = gradcore.datasets.load_digits()
@@ -173,6 +175,48 @@ def test_labels_learnt_by_heart_are_no_help(seed, epochs):
     assert "look at the labels" in " ".join(str(found).split())
 
 
+@pytest.mark.parametrize("fraction", [0.01, 0.04])
+def test_a_row_or_two_to_test_with_prove_nothing(fraction):
+    rng = np.random.default_rng(0)
+    for seed in range(6):
+        inputs, labels = rng.normal(size=(60, 4)), rng.permutation(np.arange(60) % 2)
+        net = mlp([4, *[8] * 6, 2], **SICK, seed=seed)
+        found = prescribe(
+            net, inputs, labels, treatments=[Change(activation="tanh", init="glorot_normal")], epochs=20, seed=seed,
+            optimizer="adam(0.003)", test_fraction=fraction, progress=False,
+        )  # fmt: skip
+        assert found.trials[1].verdict == NO_HELP
+
+
+@pytest.mark.parametrize(("stuck", "by_heart"), [("useless", 0.0), ("of use", 1.0)])
+def test_fitting_the_rows_harder_is_no_help_where_the_others_are_of_use_as_well(stuck, by_heart):
+    constant = np.repeat([1.0, 0.0], 30)
+    rows = tuple(constant if stuck == "useless" else np.repeat([1.0, 0.0], [50, 10]))
+    right, wrong = Result(1.0, 0.1, 0.2, 1.0, (1.0,) * 60), Result(0.8, 0.9, 0.7, 1.0, rows)
+    laboratory = SimpleNamespace(
+        trained=lambda results: [result for result in results if result.loss < 0.5], _constant_rows=constant,
+        useful=lambda results: trials.Laboratory.useful(laboratory, results),
+    )  # fmt: skip
+    for treated, control in ([right] * 8, [wrong] * 9), ([wrong] * 8, [right] * 9):
+        counts = trials.Laboratory.counts(laboratory, treated, control)
+        assert counts[:4] == (8 * (treated[0] is right), 8, 9 * (control[0] is right), 9)
+        assert counts.by_heart == pytest.approx(by_heart, abs=1e-4)
+    assert trials.Laboratory.counts(laboratory, [right], [right]).by_heart == 1
+
+
+def test_what_is_less_bad_but_useless_is_said_to_be():
+    rng = np.random.default_rng(0)
+    found = prescribe(
+        mlp([4, 8, 1], seed=0), rng.normal(size=(300, 4)), rng.normal(size=300), optimizer="sgd(1e30)",
+        treatments=[Change(rate=1e-31)], epochs=5, progress=False,
+    )  # fmt: skip
+    assert found.best is not None
+    assert not found.useful
+    text = " ".join(str(found).split())
+    assert "not proved to be better than a constant" in text
+    assert "look at the labels" in text
+
+
 @pytest.mark.parametrize(("outputs", "targets"), [(1, np.full(100, 3.5)), (3, np.full(100, 2))])
 def test_constant_targets_are_said(outputs, targets):
     found = prescribe(
@@ -188,6 +232,9 @@ def test_a_proof_by_counts_says_that_it_is_none_by_scores(cured):
     assert not any("not by the scores" in line for line in words.evidence(cured))
     assert any("not by the scores" in line for line in words.evidence(doubtful))
     assert not any("look at the labels" in line for line in words.evidence(doubtful))
+    assert not any("not proved to be better than a constant" in line for line in words.evidence(doubtful))
+    useless = replace(doubtful, useful=False)
+    assert any("not proved to be better than a constant" in line for line in words.evidence(useless))
     shuffled = replace(doubtful, has_signal=False)
     assert any("look at the labels" in line for line in words.evidence(shuffled))
 

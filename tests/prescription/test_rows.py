@@ -52,7 +52,20 @@ def test_luck_is_the_standard_error_over_rows():
     treated, control = RNG.normal(size=(2, 5, 30))
     pairs = [(result(a), result(b)) for a, b in zip(treated, control, strict=True)]
     assert luck(pairs, 60) == pytest.approx((treated - control).mean(axis=0).std(ddof=1) / np.sqrt(60))
-    assert luck([(result((1.0,)), result((0.0,)))], 1) == 0
+
+
+@pytest.mark.parametrize(("rows", "expected"), [(1, 1), (2, 1 / 2), (4, 1 / 4)])
+def test_rows_that_all_differ_alike_are_not_sure_where_they_are_few(rows, expected):
+    assert luck([(result((1.0,) * rows), result((0.0,) * rows))], rows) == pytest.approx(expected)
+
+
+def test_rows_are_scored_as_they_all_are_where_a_column_does_not_vary():
+    y, y_test = RNG.normal(size=(80, 2)), RNG.normal(size=(40, 2))
+    y[:, 1] = y_test[:, 1] = 0
+    net, data = trained(y, 2), Data(X, y, X_TEST, y_test)
+    rows = row_scores(net, data)
+    assert len(set(rows)) > 20
+    assert np.mean(rows) == pytest.approx(net.evaluate(X_TEST, y_test)["r2"], abs=1e-3)
 
 
 def test_answers_by_chance_are_taken_for_learning_as_often_as_said():
@@ -65,13 +78,13 @@ def test_answers_by_chance_are_taken_for_learning_as_often_as_said():
         )  # what the seeds learnt by heart alike
         answers = [np.where(rng.random(60) < 0.8, agreed, rng.random(60) < 0.5) for _ in range(8)]
         order = np.argsort(~labels)  # so that the constant is right in the first half
-        found.append(by_heart([result((a == labels)[order] * 1.0) for a in answers], constant, 60))
+        found.append(by_heart([result((a == labels)[order] * 1.0) for a in answers], constant))
     assert np.mean(np.array(found) < 0.05) < 0.07
     assert np.mean(np.array(found) < 0.01) < 0.02
 
 
 def test_what_is_right_everywhere_is_no_chance_unless_rows_are_few():
-    assert by_heart([result((1.0,) * 30)], np.repeat([1.0, 0.0], 15), 30) < 1e-4
-    assert by_heart([result((1.0, 1.0))], np.zeros(2), 2) > 0.05
-    assert by_heart([result((1.0,))], np.zeros(1), 1) == 1
-    assert by_heart([result((0.0,) * 30)], np.repeat([1.0, 0.0], 15), 30) > 0.99
+    assert by_heart([result((1.0,) * 30)], np.repeat([1.0, 0.0], 15)) < 1e-4
+    assert by_heart([result((1.0, 1.0))], np.zeros(2)) > 0.05
+    assert by_heart([result((1.0,))], np.zeros(1)) == 1
+    assert by_heart([result((0.0,) * 30)], np.repeat([1.0, 0.0], 15)) > 0.99
