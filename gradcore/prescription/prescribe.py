@@ -101,10 +101,10 @@ def prescribe(
     -----
     "Helped" and "harmed" are said where the mean of the paired differences from the control is not zero by Student's t,
     with the chance of other rows to score on in its error, or where it trains more or less often by Fisher's exact
-    test and what trains beats a constant on those rows; corrected for the two tests and, by Holm, for the number of
-    treatments, at a level of 3 % for the whole prescription: half of it for the first choice among all, half for the
-    fresh seeds. Fresh seeds are scored on the same rows. "Not proved" is what looked better on fewer than five seeds,
-    for which the budget allowed no more.
+    test and what trains beats a constant on those rows, which the others do not; corrected for the two tests and, by
+    Holm, for the number of treatments, at a level of 3 % for the whole prescription: half of it for the first choice
+    among all, half for the fresh seeds. Fresh seeds are scored on the same rows. "Not proved" is what looked better on
+    fewer than five seeds, for which the budget allowed no more.
 
     Examples
     --------
