@@ -174,7 +174,8 @@ class Course:
         """Train the finalists and the control from seeds that had no part in their choice; where it is close, more."""
         self.finalists = self._best_two()
         if self.stopped and not (self.finalists and self._affordable_seeds(self.finalists[:1]) >= self.least):
-            # fresh seeds that do not suffice would prove nothing: better to finish what was begun
+            # fresh seeds that do not suffice would prove nothing: better to finish what was begun, the best first
+            self._round([None, *self._kept()[:FINALISTS]], range(self.seeds), 1.0)
             self._round([None, *self.trials], range(FIRST_SEEDS), 0.85)
             self._round([None, *self._kept()], range(self.seeds), 1.0)
             self.finalists = self._best_two()
