@@ -115,8 +115,8 @@ def prescribe(
     >>> found = prescribe(
     ...     net, digits.X_train, digits.y_train, treatments=["activation", "learning_rate"], epochs=8, progress=False
     ... )
-    >>> found.best.verdict, found.best.kind, found["learning_rate"].verdict
-    ('helped', 'activation', 'did not help')
+    >>> found.best.verdict, found["activation"].verdict, found["learning_rate"].verdict
+    ('helped', 'helped', 'did not help')
     """
     case = Case.of(
         net, X, y, seed=seed, loss=loss, optimizer=optimizer, batch_size=batch_size,
