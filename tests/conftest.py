@@ -1,5 +1,6 @@
 """What all tests share: dtypes, seeds, and the arrays that break naive code."""
 
+import builtins
 import os
 import zlib
 from pathlib import Path
@@ -34,6 +35,23 @@ def seed(request):
 @pytest.fixture
 def rng(seed):
     return np.random.default_rng(seed)
+
+
+@pytest.fixture
+def without(monkeypatch):
+    """A function that hides a package from imports, as where it is not installed."""
+
+    def hide(package):
+        real = builtins.__import__
+
+        def missing(name, *arguments):
+            if name.partition(".")[0] == package:
+                raise ImportError(name)
+            return real(name, *arguments)
+
+        monkeypatch.setattr(builtins, "__import__", missing)
+
+    return hide
 
 
 def _read_only(x):

@@ -1,7 +1,5 @@
 """The table of layers: every column is what it says."""
 
-import builtins
-
 import numpy as np
 import pandas
 import pytest
@@ -68,14 +66,7 @@ def test_a_healthy_network_has_no_changed_columns():
     assert not frame["lost"].any()
 
 
-def test_without_pandas(sick, monkeypatch):
-    real = builtins.__import__
-
-    def missing(name, *arguments):
-        if name == "pandas":
-            raise ImportError(name)
-        return real(name, *arguments)
-
-    monkeypatch.setattr(builtins, "__import__", missing)
+def test_without_pandas(sick, without):
+    without("pandas")
     with pytest.raises(ImportError, match=r"pip install 'gradcore\[frames\]'"):
         sick.to_frame()

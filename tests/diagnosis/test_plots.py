@@ -1,6 +1,5 @@
 """The figure: the curves that the diagnosis has, on one scale of decades."""
 
-import builtins
 import math
 
 import matplotlib
@@ -65,14 +64,7 @@ def test_what_is_no_number_is_left_away(arguments, ax):
     ax.figure.canvas.draw()
 
 
-def test_without_matplotlib(sick, monkeypatch):
-    real = builtins.__import__
-
-    def missing(name, *arguments):
-        if name.startswith("matplotlib"):
-            raise ImportError(name)
-        return real(name, *arguments)
-
-    monkeypatch.setattr(builtins, "__import__", missing)
+def test_without_matplotlib(sick, without):
+    without("matplotlib")
     with pytest.raises(ImportError, match=r"pip install 'gradcore\[plot\]'"):
         sick.plot()

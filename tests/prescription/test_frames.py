@@ -1,7 +1,5 @@
 """The table of trials: every column is what it says."""
 
-import builtins
-
 import numpy as np
 import pandas
 import pytest
@@ -55,15 +53,8 @@ def test_what_was_not_tried_has_a_row_without_numbers(prescriptions):
     assert left_out["note"].str.len().all()
 
 
-def test_without_pandas_it_says_what_to_install_and_columns_are_there(prescriptions, monkeypatch):
-    real = builtins.__import__
-
-    def missing(name, *arguments):
-        if name.partition(".")[0] == "pandas":
-            raise ImportError(name)
-        return real(name, *arguments)
-
-    monkeypatch.setattr(builtins, "__import__", missing)
+def test_without_pandas_it_says_what_to_install_and_columns_are_there(prescriptions, without):
+    without("pandas")
     with pytest.raises(ImportError, match=r"gradcore\[frames\]"):
         prescriptions["cured"].to_frame()
     columns = trial_columns(prescriptions["cured"])

@@ -1,7 +1,5 @@
 """The figure: every trial with its seeds, told apart by mark and word."""
 
-import builtins
-
 import matplotlib
 import numpy as np
 import pytest
@@ -51,14 +49,7 @@ def test_makes_a_figure_of_its_own(prescriptions, name):
         pyplot.close(axes.figure)
 
 
-def test_without_matplotlib_it_says_what_to_install(prescriptions, monkeypatch):
-    real = builtins.__import__
-
-    def missing(name, *arguments):
-        if name.partition(".")[0] == "matplotlib":
-            raise ImportError(name)
-        return real(name, *arguments)
-
-    monkeypatch.setattr(builtins, "__import__", missing)
+def test_without_matplotlib_it_says_what_to_install(prescriptions, without):
+    without("matplotlib")
     with pytest.raises(ImportError, match=r"gradcore\[plot\]"):
         prescriptions["cured"].plot()
