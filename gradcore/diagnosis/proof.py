@@ -30,11 +30,11 @@ TRAINS = 0.2
 LEAST = 0.005
 
 
-def count_trained(losses: Iterable[float], reached: Iterable[float], constant: float = 1.0) -> int:
-    """Count the losses of networks that train, where these were reached and the constant predictor has that one."""
+def which_train(losses: Iterable[float], reached: Iterable[float], constant: float = 1.0) -> list[bool]:
+    """Tell which losses are of networks that train; these were reached, and the constant predictor has that one."""
     best = min([constant, *(loss for loss in reached if math.isfinite(loss))])
     bar = constant - max(TRAINS * (constant - best), LEAST * constant)
-    return sum(loss < constant and loss <= bar for loss in losses)
+    return [loss < constant and loss <= bar for loss in losses]
 
 
 def held_out(X: Array, y: Array, *, share: float = 0.2, seed: int = 0) -> Data:
@@ -198,7 +198,7 @@ def _judged(
     reached = [loss for trial in trials.values() for loss in trial.losses]
 
     def judge(trial: Trial) -> Trial:
-        good = count_trained(trial.losses, reached, constant)
+        good = sum(which_train(trial.losses, reached, constant))
         return replace(trial, trains=2 * good >= len(trial.losses))
 
     others = tuple(judge(trials[change]) for change in wanted if change in trials)

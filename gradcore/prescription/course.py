@@ -89,9 +89,8 @@ class Case:
         )  # fmt: skip
         if validation_data is None:
             share = check_fraction("test_fraction", test_fraction)
-            labels = everything.targets.ravel() if everything.loss.classification else None
-            if labels is not None and len(labels) != len(everything):  # several labels to a row
-                labels = None
+            one_label = everything.loss.classification and everything.targets.size == len(everything)
+            labels = everything.targets.ravel() if one_label else None
             train, test = split(len(everything), share, seed, labels=labels, name="test_fraction")
             if not len(test):
                 raise ValueError(
@@ -369,7 +368,7 @@ class Course:
 
     def _counted(self, trial: Trial, seeds: Sequence[int]) -> Trial:
         trial = self.lab.trial(trial, seeds)
-        return replace(trial, trained=len(self.lab.trained(trial.results)))
+        return replace(trial, trained=self.lab.trained(trial.results))
 
     def _compared(self) -> list[Trial]:
         """Return every trial with its comparison: of the first choice, and anew of those with fresh seeds."""

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from gradcore.diagnosis.changes import Change, dense_layers
 from gradcore.diagnosis.examine import Setting, examine
-from gradcore.diagnosis.proof import count_trained
+from gradcore.diagnosis.proof import which_train
 from gradcore.diagnosis.recipe import Data, Job, Recipe, Trained, train
 from gradcore.health.evidence import Evidence
 from gradcore.health.loss_curve import constant_loss
@@ -350,24 +350,27 @@ class Laboratory:
             after=profiles[1] if profiles else None,
         )
 
-    def trained(self, results: Iterable[Result]) -> list[Result]:
-        """Return those that train."""
+    def trained(self, results: Sequence[Result]) -> int:
+        """Count those that train."""
+        return len(self._parted(results)[0])
+
+    def _parted(self, results: Sequence[Result]) -> tuple[list[Result], list[Result]]:
+        """Return those that train, and those that are stuck."""
         reached = [self.reached, *(result.loss for result in self.results.values())]
-        return [result for result in results if count_trained([result.loss], reached)]
+        judged = list(zip(results, which_train([result.loss for result in results], reached), strict=True))
+        return [result for result, trains in judged if trains], [
+            result for result, trains in judged if not trains
+        ]
 
     def counts(self, treated: Sequence[Result], control: Sequence[Result]) -> Counts:
         """Count in how many seeds each trains; look whether that is of use where it is more often.
 
         It says nothing where the others are of use as well: they are not stuck, they only fit their rows less.
         """
-        good, fair = self.trained(treated), self.trained(control)
+        (good, bad), (fair, poor) = self._parted(treated), self._parted(control)
         more = len(good) * len(control) - len(fair) * len(treated)
-        useless = 1.0
-        if more:
-            trained, all_others, others = (good, control, fair) if more > 0 else (fair, treated, good)
-            stuck = [result for result in all_others if result not in others]
-            if not self.useful(stuck):
-                useless = by_heart(trained, self._constant_rows)
+        trained, stuck = (good, poor) if more > 0 else (fair, bad)
+        useless = by_heart(trained, self._constant_rows) if more and not self.useful(stuck) else 1.0
         return Counts(len(good), len(treated), len(fair), len(control), useless)
 
     def useful(self, results: Sequence[Result]) -> bool:

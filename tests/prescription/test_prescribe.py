@@ -194,7 +194,8 @@ def test_fitting_the_rows_harder_is_no_help_where_the_others_are_of_use_as_well(
     rows = tuple(constant if stuck == "useless" else np.repeat([1.0, 0.0], [50, 10]))
     right, wrong = Result(1.0, 0.1, 0.2, 1.0, (1.0,) * 60), Result(0.8, 0.9, 0.7, 1.0, rows)
     laboratory = SimpleNamespace(
-        trained=lambda results: [result for result in results if result.loss < 0.5], _constant_rows=constant,
+        reached=0.1, results={}, _constant_rows=constant,
+        _parted=lambda results: trials.Laboratory._parted(laboratory, results),
         useful=lambda results: trials.Laboratory.useful(laboratory, results),
     )  # fmt: skip
     for treated, control in ([right] * 8, [wrong] * 9), ([wrong] * 8, [right] * 9):
