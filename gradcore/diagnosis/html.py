@@ -131,10 +131,10 @@ def _verdict(diagnosis: Diagnosis, example: str) -> dict[str, Any]:
         return {
             **common,
             "kind": "Healthy" if diagnosis.chance is not None else "No certain fault",
-            "headline": _capital(words.healthy_headline(diagnosis)),
+            "headline": words.capital(words.healthy_headline(diagnosis)),
             "seeds": words.seeds((diagnosis.seeds, diagnosis.seeds)),
             "figures": [
-                _capital(said)
+                words.capital(said)
                 for said in (*words.healthy_figures(diagnosis, example), *words.notes(diagnosis))
             ],
             "change": [],
@@ -145,16 +145,16 @@ def _verdict(diagnosis: Diagnosis, example: str) -> dict[str, Any]:
     return {
         **common,
         "kind": _title(first),
-        "headline": _capital(words.headline(first)),
+        "headline": words.capital(words.headline(first)),
         "seeds": words.seeds(first.seeds),
         "meaning": words.MEANING[first.kind],
         "where": _sentence(words.where(first, diagnosis, example)),
         "why": [
-            (True, " ".join(said.split())) if said.startswith(" ") else (False, _capital(said))
+            (True, " ".join(said.split())) if said.startswith(" ") else (False, words.capital(said))
             for said in (*words.why(first, diagnosis), *words.notes(diagnosis))
         ],
         "change": words.change_lines(net, diagnosis.optimizer, best.change) if best else [],
-        "advice": _capital(words.words_of_advice(first)) if first.advice else "",
+        "advice": words.capital(words.words_of_advice(first)) if first.advice else "",
         "also": [
             (_title(fault), words.seeds(fault.seeds), _sentence(words.where(fault, diagnosis, example)))
             for fault in others
@@ -166,12 +166,8 @@ def _title(fault: Fault) -> str:
     return fault.title.capitalize().replace("nan", "NaN")
 
 
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
-
-
 def _sentence(lines: Sequence[str]) -> str:
-    text = _capital(" ".join(line.strip() for line in lines)) + "."
+    text = words.capital(" ".join(line.strip() for line in lines)) + "."
     return re.sub(r"10\^(\d+)", lambda power: power_of_ten(int(power[1])), text)
 
 
@@ -287,7 +283,7 @@ def _loss(diagnosis: Diagnosis) -> tuple[str, Both] | None:
     if trace is None or not len(trace.losses):
         return None
     first, last = (words.short(float(loss)) for loss in trace.losses[[0, -1]])
-    sign = _capital(words.LOSS_SIGNS[diagnosis.evidence.loss_sign])
+    sign = words.capital(words.LOSS_SIGNS[diagnosis.evidence.loss_sign])
     said = f"{sign}. From {first} at the first of {count(len(trace.losses), 'step')} to {last} at the last."
     constant = trace.constant_loss
     return said, Both(loss_curve(trace, constant), loss_curve(trace, constant, _NARROW, 220))

@@ -473,6 +473,11 @@ def score_label(score: str) -> str:
     return "R²" if score == "r2" else score
 
 
+def capital(text: str) -> str:
+    """Begin a text with a capital letter."""
+    return text[:1].upper() + text[1:]
+
+
 def plural(items: Sequence[int]) -> str:
     """Give the s of a plural."""
     return "s" if len(items) > 1 else ""

@@ -11,7 +11,7 @@ import jinja2
 
 from gradcore import __version__, kernels
 from gradcore.diagnosis.html import Both, environment, percent
-from gradcore.diagnosis.words import scores
+from gradcore.diagnosis.words import capital, scores
 from gradcore.prescription import words
 from gradcore.prescription.comparison import HELPED, LEVEL
 from gradcore.prescription.drawing import profile_curves, trial_strip
@@ -80,17 +80,13 @@ def _verdict(prescription: Prescription) -> dict[str, Any]:
     """Return what page and fragment both begin with."""
     return {
         "good": words.good(prescription),
-        "headline": _capital(words.headline(prescription)),
-        "evidence": [_capital(line) for line in words.evidence(prescription)],
+        "headline": capital(words.headline(prescription)),
+        "evidence": [capital(line) for line in words.evidence(prescription)],
         "caution": prescription.best.caution if prescription.best else "",
         "change": prescription.code.splitlines(),
-        "how": _capital(words.how(prescription)),
+        "how": capital(words.how(prescription)),
         "prescription": prescription,
     }
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
 
 
 def _fresh(prescription: Prescription) -> list[str]:

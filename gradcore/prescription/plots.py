@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gradcore.diagnosis.words import score_label
+from gradcore.diagnosis.words import capital, score_label
 from gradcore.figures import new_axes
 from gradcore.prescription import words
 from gradcore.prescription.comparison import HARMED, HELPED
@@ -52,5 +52,5 @@ def plot_trials(prescription: Prescription, ax: Axes | None = None) -> Axes:
     axes.set_xlim(min([0.0, *(score for trial in trials for score in trial.scores)]), 1.0)
     axes.set_xlabel(f"test {score_label(prescription.score)}")
     title = words.headline(prescription)
-    axes.set_title(title[:1].upper() + title[1:], fontsize="medium", loc="left")
+    axes.set_title(capital(title), fontsize="medium", loc="left")
     return axes

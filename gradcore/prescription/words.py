@@ -148,8 +148,7 @@ def how(prescription: Prescription) -> str:
     return (
         f"{tried} treatment{'s' if tried != 1 else ''}, {prescription.trainings} trainings of {prescription.epochs}"
         f" epochs on {prescription.rows} rows, scored on {prescription.test_rows}"
-        f" other{'s' if prescription.test_rows != 1 else ''}; {prescription.seconds:.1f} s"
-        f"{stopped}"
+        f" other{'s' if prescription.test_rows != 1 else ''}; {prescription.seconds:.1f} s{stopped}"
     )
 
 
