@@ -8,6 +8,7 @@ import pytest
 from gradcore.diagnosis.recipe import Data
 from gradcore.losses import resolve
 from gradcore.network import mlp
+from gradcore.prescription.comparison import t_probability
 from gradcore.prescription.rows import by_heart, constant_row_scores, luck, row_scores
 
 RNG = np.random.default_rng(0)
@@ -81,6 +82,18 @@ def test_answers_by_chance_are_taken_for_learning_as_often_as_said():
         found.append(by_heart([result((a == labels)[order] * 1.0) for a in answers], constant))
     assert np.mean(np.array(found) < 0.05) < 0.07
     assert np.mean(np.array(found) < 0.01) < 0.02
+
+
+def test_of_many_rows_the_kept_ones_are_all_that_speak_against_chance():
+    rng = np.random.default_rng(2)
+    inputs, labels = rng.normal(size=(20_000, 3)), np.arange(20_000) % 2
+    data = Data(X, np.arange(80) % 2, inputs, labels)
+    rows = row_scores(trained(data.y, 2), data)
+    constant = constant_row_scores(data, resolve("cross_entropy"))
+    assert len(rows) == len(constant) == 1000
+    gained = np.array(rows) - constant
+    t = gained.mean() / (gained.std(ddof=1) / np.sqrt(1000))
+    assert by_heart([result(rows)], constant) == pytest.approx(1 - t_probability(t, 999))
 
 
 def test_what_is_right_everywhere_is_no_chance_unless_rows_are_few():
