@@ -5,7 +5,7 @@ import math
 import pytest
 
 from gradcore import kernels
-from gradcore.optimizers import REGISTRY, SGD, Adam, AdamW, resolve
+from gradcore.optimizers import REGISTRY, SGD, Adagrad, Adam, AdamW, Lion, RMSprop, resolve
 
 every_optimizer = pytest.mark.parametrize("optimizer", REGISTRY.values(), ids=REGISTRY.keys())
 
@@ -26,6 +26,9 @@ def test_numbers_are_those_of_pytorch_but_for_the_rate_of_sgd():
     assert SGD() == SGD(lr=0.01, momentum=0.0, nesterov=False, weight_decay=0.0, l1=0.0)
     assert Adam() == Adam(lr=0.001, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, l1=0.0)
     assert AdamW() == AdamW(lr=0.001, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01, l1=0.0)
+    assert RMSprop() == RMSprop(lr=0.01, alpha=0.99, eps=1e-8, momentum=0.0, weight_decay=0.0, l1=0.0)
+    assert Adagrad() == Adagrad(lr=0.01, lr_decay=0.0, eps=1e-10, weight_decay=0.0, l1=0.0)
+    assert Lion() == Lion(lr=1e-4, betas=(0.9, 0.99), weight_decay=0.0, l1=0.0)
 
 
 @every_optimizer
@@ -46,7 +49,7 @@ def test_a_hyper_parameter_that_cannot_be_is_named(optimizer, bad):
             optimizer(**{name: bad})
 
 
-@pytest.mark.parametrize("optimizer", [Adam, AdamW])
+@pytest.mark.parametrize("optimizer", [Adam, AdamW, Lion])
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -0.1, 1])
 def test_each_beta_is_named(optimizer, bad):
     for betas, which in (((bad, 0.9), 0), ((0.9, bad), 1)):
@@ -73,15 +76,27 @@ def test_what_the_kernels_are_told():
     code = kernels.OPTIMIZER_CODES
     assert SGD(0.1, 0.9, True, 0.01, 0.02).hyper() == {
         "optimizer": code["sgd"], "lr": 0.1, "momentum": 0.9, "nesterov": 1.0, "weight_decay": 0.01, "l1": 0.02,
+        "exempt": 0,
     }  # fmt: skip
-    adam = {"lr": 0.001, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8}
+    adam = {"lr": 0.001, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "exempt": 0}
     assert Adam().hyper() == {"optimizer": code["adam"], "weight_decay": 0.0, "l1": 0.0, **adam}
+    assert Lion(exclude=("norm", "bias")).hyper()["exempt"] == sum(kernels.EXEMPT.values())
     assert AdamW(l1=0.1).hyper() == {"optimizer": code["adamw"], "weight_decay": 0.01, "l1": 0.1, **adam}
     assert set(REGISTRY) == set(code)
 
 
 def test_arrays_per_parameter():
     assert [o.n_slots for o in (SGD(), SGD(momentum=0.9), Adam(), AdamW())] == [0, 1, 2, 2]
+    assert [o.n_slots for o in (RMSprop(), RMSprop(momentum=0.9), Adagrad(), Lion())] == [1, 2, 1, 1]
+    assert all(len(kind.slots) >= kind().n_slots for kind in REGISTRY.values())
+
+
+@every_optimizer
+def test_what_is_left_alone_is_named(optimizer):
+    assert optimizer(exclude="bias").exclude == ("bias",)
+    assert optimizer(exclude=["norm", "bias"]) == optimizer(exclude=("bias", "norm"))
+    with pytest.raises(ValueError, match="bias"):
+        optimizer(exclude=("biases",))
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ instruction set and dtype. ``GRADCORE_ISA=baseline`` (or ``avx2``, …) forces o
 
 from .door import (
     ACTIVATION_CODES as ACTIVATION_CODES,
+    EXEMPT as EXEMPT,
     FOLD_DTYPE as FOLD_DTYPE,
     LOSS_CODES as LOSS_CODES,
     MODES as MODES,
@@ -16,7 +17,6 @@ from .door import (
     Executor as Executor,
     Workers as Workers,
     activation as activation,
-    adam_update as adam_update,
     aligned_zeros as aligned_zeros,
     batch_norm_backward as batch_norm_backward,
     batch_norm_forward as batch_norm_forward,
@@ -30,9 +30,9 @@ from .door import (
     fold as fold,
     info as info,
     matmul as matmul,
+    optimizer_step as optimizer_step,
     safe_norm as safe_norm,
     scale_by as scale_by,
-    sgd_update as sgd_update,
     softmax as softmax,
     softmax_backward as softmax_backward,
     squared_error as squared_error,

@@ -11,12 +11,12 @@ from .dropout cimport dropout_forward_panel
 from .losses cimport (
     binary_cross_entropy_rows, cross_entropy_rows, softmax_backward_rows, softmax_rows, squared_error_rows,
 )
-from .matmul cimport product_panel, transposed_product_rows
+from .matmul cimport AS_IT_IS, DEPTH_BLOCK, product_block, transposed_product_rows
 from .normalization cimport (
     batch_norm_backward_panel, batch_norm_forward_panel, batch_norm_statistics, update_running,
 )
-from .optimizers cimport adam_update, sgd_update
-from .simd cimport TILE, real
+from .optimizers cimport Coefficients, coefficients_of, update
+from .simd cimport TILE, real, wide, wzero
 from .statistics cimport FoldPart, count_flat, dot, fold_finish, fold_panel, safe_norm, sum_squares
 from .types cimport BINARY_CROSS_ENTROPY, CROSS_ENTROPY, Fold, Hyper, index
 
@@ -73,16 +73,25 @@ cdef inline int plain_matmul(void* c, const void* a, const void* b, index rows, 
     cdef real* b_tiled = new_tiled(b, depth, columns)
     cdef real* c_tiled = new_tiled(NULL, rows, columns)
     cdef index panel, k
+    cdef real* c_panel
+    cdef const real* b_panel
+    cdef wide squares = wzero()
     cdef int failed = a_tiled == NULL or b_tiled == NULL or c_tiled == NULL
     if not failed:
         for panel in range(panels_of(columns)):
-            if not transpose_a:
-                product_panel(c_tiled + panel * rows * TILE, a_tiled, b_tiled + panel * depth * TILE, NULL, rows,
-                              depth, rows * TILE)
+            c_panel = c_tiled + panel * rows * TILE
+            b_panel = b_tiled + panel * depth * TILE
+            if transpose_a:
+                for k in range(panels_of(rows)):
+                    transposed_product_rows(c_panel + k * TILE * TILE, a_tiled + k * depth * TILE, b_panel,
+                                            used_columns(rows, k), depth, &squares)
                 continue
-            for k in range(panels_of(rows)):
-                transposed_product_rows(c_tiled + (panel * rows + k * TILE) * TILE, a_tiled + k * depth * TILE,
-                                        b_tiled + panel * depth * TILE, used_columns(rows, k), depth)
+            k = 0
+            while k == 0 or k < depth:
+                product_block(c_panel, NULL if k == 0 else c_panel, 0 if k == 0 else TILE,
+                              a_tiled + k // TILE * rows * TILE, b_panel + k * TILE, rows,
+                              depth - k if depth - k < DEPTH_BLOCK else DEPTH_BLOCK, rows * TILE, AS_IT_IS, NULL)
+                k += DEPTH_BLOCK
         untile_matrix(c, c_tiled, rows, columns)
     free(a_tiled)
     free(b_tiled)
@@ -258,14 +267,10 @@ cdef inline int plain_dropout(void* y, void* slope, const void* x, index rows, i
     return -1 if failed else 0
 
 
-cdef inline double plain_sgd_update(void* p, const void* g, void* v, index n, const Hyper* h, double scale,
-                                    bint measure) noexcept nogil:
-    return sgd_update(<real*>p, <const real*>g, <real*>v, n, h, scale, measure)
-
-
-cdef inline double plain_adam_update(void* p, const void* g, void* m, void* v, index n, const Hyper* h, double scale,
-                                     double correction1, double correction2, bint measure) noexcept nogil:
-    return adam_update(<real*>p, <const real*>g, <real*>m, <real*>v, n, h, scale, correction1, correction2, measure)
+cdef inline void plain_update(void* p, const void* g, void* first, void* second, index n, const Hyper* h, double scale,
+                              uint64_t step) noexcept nogil:
+    cdef Coefficients c = coefficients_of(h, scale, step, False)
+    update(<real*>p, <const real*>g, <real*>first, <real*>second, n, h, &c)
 
 
 cdef inline void plain_clip_by_value(void* x, index n, double bound) noexcept nogil:

@@ -1,4 +1,4 @@
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypedDict
 
 import numpy as np
@@ -10,6 +10,7 @@ OP_KINDS: dict[str, int]
 ACTIVATION_CODES: dict[str, int]
 LOSS_CODES: dict[str, int]
 OPTIMIZER_CODES: dict[str, int]
+EXEMPT: dict[str, int]
 MODES: dict[str, int]
 OP_DTYPE: np.dtype[np.void]
 FOLD_DTYPE: np.dtype[np.void]
@@ -67,20 +68,9 @@ def update_running(
     running_mean: Array, running_variance: Array, mean: Array, variance: Array, rows: int, momentum: float
 ) -> None: ...
 def dropout(x: Array, out: Array, slope: Array, rate: float, seed: int, step: int, op: int) -> Array: ...
-def sgd_update(
-    p: Array, g: Array, v: Array | None, hyper: Mapping[str, float], scale: float, measure: bool
-) -> float: ...
-def adam_update(
-    p: Array,
-    g: Array,
-    m: Array,
-    v: Array,
-    hyper: Mapping[str, float],
-    scale: float,
-    correction1: float,
-    correction2: float,
-    measure: bool,
-) -> float: ...
+def optimizer_step(
+    p: Array, g: Array, slots: Sequence[Array], hyper: Mapping[str, float], scale: float, step: int
+) -> None: ...
 def clip_by_value(x: Array, bound: float) -> None: ...
 def scale_by(x: Array, factor: float) -> None: ...
 

@@ -67,7 +67,8 @@ ACTIVATION_CODES = {"identity": IDENTITY, "sigmoid": SIGMOID, "tanh": TANH, "rel
                     "selu": SELU, "elu": ELU, "gelu": GELU, "exponential": EXPONENTIAL, "softmax": SOFTMAX}
 LOSS_CODES = {"cross_entropy": CROSS_ENTROPY, "binary_cross_entropy": BINARY_CROSS_ENTROPY,
               "mean_squared_error": MEAN_SQUARED_ERROR, "no_loss": NO_LOSS}
-OPTIMIZER_CODES = {"sgd": SGD, "adam": ADAM, "adamw": ADAMW}
+OPTIMIZER_CODES = {"sgd": SGD, "adam": ADAM, "adamw": ADAMW, "rmsprop": RMSPROP, "adagrad": ADAGRAD, "lion": LION}
+EXEMPT = {"bias": BIASES, "norm": NORMS}
 MODES = {"batch_statistics": BATCH_STATISTICS, "drop": DROP, "update": UPDATE, "light": LIGHT, "full": FULL,
          "input_gradient": INPUT_GRADIENT}
 
@@ -541,6 +542,8 @@ cdef Hyper _hyper(object mapping) except *:
     h.beta1 = get("beta1", 0.0)
     h.beta2 = get("beta2", 0.0)
     h.eps = get("eps", 0.0)
+    h.lr_decay = get("lr_decay", 0.0)
+    h.exempt = get("exempt", 0)
     h.weight_decay = get("weight_decay", 0.0)
     h.l1 = get("l1", 0.0)
     h.clip_norm = get("clip_norm", INFINITY)
@@ -549,29 +552,29 @@ cdef Hyper _hyper(object mapping) except *:
     return h
 
 
-def sgd_update(p, g, v, hyper, double scale, bint measure):
-    """One step of SGD on flat arrays, in place; the sum of squares of the update when measured."""
+cdef int _slots_of(const Hyper* h) noexcept:
+    if h.optimizer == SGD:
+        return h.momentum != 0.0
+    if h.optimizer == RMSPROP:
+        return 2 if h.momentum != 0.0 else 1
+    return 2 if h.optimizer == ADAM or h.optimizer == ADAMW else 1
+
+
+def optimizer_step(p, g, slots, hyper, double scale, uint64_t step):
+    """Step number `step` (from 1) of an optimizer on flat arrays, in place; `scale`: the factor of clipping by norm."""
     cdef Buffers buffers = Buffers()
     cdef char code = _code(p)
     cdef void* pp = buffers.reals(p, "p", code, -1, True)
     cdef Py_ssize_t n = buffers.size(0)
     cdef Hyper h = _hyper(hyper)
-    cdef void* pv = NULL
-    if v is not None:
-        pv = buffers.reals(v, "v", code, n, True)
-    return _engine(code).sgd_update(pp, buffers.reals(g, "g", code, n, False), pv, n, &h, scale, measure)
-
-
-def adam_update(p, g, m, v, hyper, double scale, double correction1, double correction2, bint measure):
-    """One step of Adam or AdamW on flat arrays, in place; the sum of squares of the update when measured."""
-    cdef Buffers buffers = Buffers()
-    cdef char code = _code(p)
-    cdef void* pp = buffers.reals(p, "p", code, -1, True)
-    cdef Py_ssize_t n = buffers.size(0)
-    cdef Hyper h = _hyper(hyper)
-    return _engine(code).adam_update(
-        pp, buffers.reals(g, "g", code, n, False), buffers.reals(m, "m", code, n, True),
-        buffers.reals(v, "v", code, n, True), n, &h, scale, correction1, correction2, measure)
+    cdef void* places[2]
+    cdef int i
+    places[0] = places[1] = NULL
+    if len(slots) != _slots_of(&h):
+        raise ValueError(f"slots: this optimizer keeps {_slots_of(&h)} arrays, got {len(slots)}")
+    for i in range(len(slots)):
+        places[i] = buffers.reals(slots[i], f"slots[{i}]", code, n, True)
+    _engine(code).update(pp, buffers.reals(g, "g", code, n, False), places[0], places[1], n, &h, scale, step)
 
 
 def clip_by_value(x, double bound):
@@ -655,12 +658,13 @@ cdef class Executor:
         labels = np.zeros(capacity, np.int64)
         row_losses = np.zeros(capacity)
         units = self._units()
-        squares = np.zeros((5, max(len(units), 1)))
+        shares = self._shares(units, threads)
+        squares = np.zeros((6, max(len(units), 1)))
         reach = np.zeros(3 * max(len(units), 1))
         norms = np.zeros(2 * self.engine.tile * max(len(units), 1))
         widest = max(int(table["columns_in"].max()), int(table["columns_out"].max()))
         parts = np.zeros((_panels(widest, self.engine.tile) + 1) * self.engine.part_size, np.uint8)
-        self.kept = (table, targets, labels, row_losses, units, squares, reach, norms, parts)
+        self.kept = (table, targets, labels, row_losses, units, shares, squares, reach, norms, parts)
         p.capacity = capacity
         p.columns_in = columns_in
         p.columns_out = columns_out
@@ -681,6 +685,8 @@ cdef class Executor:
         p.row_losses = <double*>held.reals(row_losses, "row_losses", b"d", -1, True)
         p.units = <Unit*>held.take(units.view(np.uint8) if len(units) else np.zeros(1, np.uint8), "units", False).buf
         p.n_units = len(units)
+        p.shares = held.integers(shares, "shares", threads + 1)
+        p.unit_books = <double*>held.reals(squares[5], "squares", b"d", -1, True)
         p.unit_squares = <double*>held.reals(squares[0], "squares", b"d", -1, True)
         p.unit_peaks = <double*>held.reals(squares[1], "squares", b"d", -1, True)
         p.update_squares = <double*>held.reals(squares[2], "squares", b"d", -1, True)
@@ -765,6 +771,11 @@ cdef class Executor:
             if op.bias >= 0:
                 found.append((i, op.bias, panels * tile, 0, 0, 0))
         return np.array(found, np.int64).reshape(-1, 6)
+
+    cdef object _shares(self, units, int threads):
+        # Units differ in size: they are cut where the running total of reals passes the fair share.
+        done = np.concatenate([[0], np.cumsum(units[:, 2])])
+        return np.searchsorted(done, done[len(done) - 1] * np.arange(threads + 1) / threads).astype(np.int64)
 
     cdef int _run(self, int64_t job) except -1:
         if job != COURSE:
@@ -1011,11 +1022,8 @@ cdef class Executor:
             for name, value in (("lr", p.hyper.lr), ("weight_decay", p.hyper.weight_decay), ("l1", p.hyper.l1)):
                 if value > 3.4028234663852886e38:
                     raise ValueError(f"{name}: {value:g} is beyond float32")
-        if p.hyper.optimizer == SGD:
-            if p.hyper.momentum != 0 and p.moment1 == NULL:
-                raise ValueError("momentum needs one optimizer slot")
-        elif p.moment1 == NULL or p.moment2 == NULL:
-            raise ValueError("Adam needs two optimizer slots")
+        if (p.moment1 != NULL) + (p.moment2 != NULL) < _slots_of(&p.hyper):
+            raise ValueError(f"this optimizer needs {_slots_of(&p.hyper)} slots")
         return 0
 
     def observe(self, rows, *, int mode, uint64_t seed, uint64_t step, Py_ssize_t stop=-1, bint backward=True,

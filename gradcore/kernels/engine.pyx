@@ -9,21 +9,21 @@
 # Work is split by outputs, never inside a sum, so the bits do not depend on the number of threads.  Threads meet
 # only where the split changes.  In a probed step (LIGHT, FULL) they meet after every op and fold what it wrote.
 from cpython.pycapsule cimport PyCapsule_New
-from libc.math cimport INFINITY, NAN, fabs, isfinite, ldexp, pow, sqrt
+from libc.math cimport INFINITY, NAN, isfinite, ldexp, sqrt
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from .activations cimport activation_forward, largest_slope
 from .arrays cimport (
-    plain_activation, plain_adam_update, plain_batch_norm_backward, plain_batch_norm_forward,
-    plain_batch_norm_statistics, plain_clip_by_value, plain_count_flat, plain_dot, plain_dropout, plain_fold,
-    plain_loss, plain_matmul, plain_safe_norm, plain_scale_by, plain_sgd_update, plain_softmax,
-    plain_softmax_backward, plain_sum_squares, plain_update_running, tile_matrix, untile_matrix,
+    plain_activation, plain_batch_norm_backward, plain_batch_norm_forward, plain_batch_norm_statistics,
+    plain_clip_by_value, plain_count_flat, plain_dot, plain_dropout, plain_fold, plain_loss, plain_matmul,
+    plain_safe_norm, plain_scale_by, plain_softmax, plain_softmax_backward, plain_sum_squares, plain_update,
+    plain_update_running, tile_matrix, untile_matrix,
 )
 from .clipping cimport adaptive_factor, column_norms, scale_columns
 from .dense cimport (
-    bias_gradient, centred_squares, clear_pads, dense_backward, dense_forward, panels_of, refresh_transposed, used_columns,
-    weight_gradient,
+    bias_gradient, centred_squares, clear_pads, dense_backward, dense_forward, fetch_transposed_tile, panels_of,
+    refresh_transposed, slope_in_output, used_columns, weight_gradient,
 )
 from .dropout cimport dropout_forward_panel
 from .losses cimport (
@@ -32,7 +32,7 @@ from .losses cimport (
 from .normalization cimport (
     batch_norm_backward_panel, batch_norm_forward_panel, batch_norm_inverse, batch_norm_statistics, update_running,
 )
-from .optimizers cimport CHUNK, adam_update, chunk_size, sgd_update
+from .optimizers cimport Coefficients, bound_step, coefficients_of, update
 from .program cimport (
     BACKWARD_BATCH, COURSE, FORWARD, FORWARD_BATCH, OBSERVE, TRAIN, TRANSPOSE, Engine, Program, Unit,
 )
@@ -41,8 +41,8 @@ from .simd cimport LANES, REAL_IS_SINGLE, TILE, real
 from .statistics cimport FoldPart, count_flat, dot, fold_finish, fold_panel, safe_norm, safe_squares, sum_squares
 from .threads cimport Team, counter_add, meet, team_run, team_start, team_stop
 from .types cimport (
-    ACTIVATION, ADAM, ADAMW, BATCH_NORM, BATCH_STATISTICS, BINARY_CROSS_ENTROPY, CROSS_ENTROPY, DENSE, DONE, DROP,
-    DROPOUT, FORK, FULL, INPUT_GRADIENT, JOIN, LIGHT, MEAN_SQUARED_ERROR, NO_LOSS, NONFINITE, SOFTMAX, UPDATE,
+    ACTIVATION, BATCH_NORM, BATCH_STATISTICS, BIASES, BINARY_CROSS_ENTROPY, CROSS_ENTROPY, DENSE, DONE, DROP, DROPOUT,
+    FORK, FULL, INPUT_GRADIENT, JOIN, LIGHT, MEAN_SQUARED_ERROR, NO_LOSS, NONFINITE, NORMS, SOFTMAX, UPDATE,
     Fold, Hyper, Op, Record, index,
 )
 
@@ -211,6 +211,7 @@ cdef void slope_op_backward(Program* p, const Op* op, index first, index last) n
     cdef index panel, at, i
     cdef real* d_input
     cdef const real* d_output
+    cdef const real* a
     if op.kind == ACTIVATION and op.code == SOFTMAX:
         softmax_backward_rows(<real*>p.deltas + op.d_input * p.capacity,
                               <const real*>p.activations + op.output * p.capacity,
@@ -221,6 +222,11 @@ cdef void slope_op_backward(Program* p, const Op* op, index first, index last) n
         at = panel * p.capacity * TILE
         d_input = <real*>p.deltas + op.d_input * p.capacity + at
         d_output = <const real*>p.deltas + op.d_output * p.capacity + at
+        if op.kind == ACTIVATION and slope_in_output(p, op):
+            a = <const real*>p.activations + op.output * p.capacity + at
+            for i in range(first * TILE, last * TILE):
+                d_input[i] = d_output[i] * (<real>0 if a[i] <= 0 else <real>1)
+            continue
         for i in range(first * TILE, last * TILE):
             d_input[i] = d_input[i] * d_output[i]
 
@@ -408,20 +414,33 @@ cdef double total_loss(const Program* p, index rows) noexcept nogil:
 
 
 cdef void backward_pass(Program* p, Team* team, int member, index rows, index first, index last) noexcept nogil:
+    # Alone and unobserved, the gradients of an op's parameters are computed as soon as its delta is there, which is then
+    # still in the first-level cache; a team computes them afterwards, when everybody's rows are there (gradient_pass).
     cdef index i
     cdef const Op* op
-    cdef bint probed = probing(p), reads_data
+    cdef const Op* activation
+    cdef bint probed = probing(p), at_once = gradients_at_once(p, team), reads_data
+    cdef index units_end = p.n_units
     if probed:
         op = &p.ops[p.n_ops - 1]
         fold_matrix(p, team, member, &p.records[p.n_ops - 1].d_output,
                     <const real*>p.deltas + op.d_output * p.capacity, op.columns_out, rows, False)
-    for i in range(p.n_ops - 1, p.until - 1, -1):
+    i = p.n_ops
+    while i > p.until:
+        i -= 1
         op = &p.ops[i]
-        reads_data = op.d_input == 0 and (not p.mode & INPUT_GRADIENT or (op.kind == DENSE and op.transposed < 0))
+        reads_data = starts_at_data(p, op)
+        if at_once and op.kind == DENSE:
+            units_end = op_gradients(p, i, units_end, rows)
         if reads_data and op.kind != BATCH_NORM:   # (which has parameters' gradients to give)
             continue
         if op.kind == DENSE:
-            dense_backward(p, op, first, last)
+            activation = NULL
+            if not probed and i > p.until and sheds_slope(p, i - 1):
+                activation = &p.ops[i - 1]
+            dense_backward(p, op, activation, first, last)
+            if activation != NULL:
+                i -= 1
         elif op.kind == BATCH_NORM:
             meet(team)
             batch_norm_op_backward(p, op, member, team.size, rows)
@@ -439,51 +458,93 @@ cdef void backward_pass(Program* p, Team* team, int member, index rows, index fi
                        1, <const real*>p.deltas + p.ops[op.partner].d_output * p.capacity, op.columns_in, first, last)
         else:
             slope_op_backward(p, op, first, last)
+        if at_once and op.kind != DENSE:
+            units_end = op_gradients(p, i, units_end, rows)
         if probed and not reads_data:
             fold_delta(p, team, member, i, rows)
             meet(team)
 
 
+cdef bint starts_at_data(const Program* p, const Op* op) noexcept nogil:
+    # whether dL/d(input) of this op would be that of the data, which nobody asked for
+    return op.d_input == 0 and (not p.mode & INPUT_GRADIENT or (op.kind == DENSE and op.transposed < 0))
+
+
+cdef bint sheds_slope(const Program* p, index i) noexcept nogil:
+    # whether op i is an activation whose slope the dense op behind it can multiply its own dL/d(input) by
+    cdef const Op* op = &p.ops[i]
+    return op.kind == ACTIVATION and op.code != SOFTMAX and not starts_at_data(p, op)
+
+
+cdef bint gradients_at_once(const Program* p, const Team* team) noexcept nogil:
+    return team.size == 1 and not probing(p) and p.until == 0
+
+
 cdef index unit_share(const Program* p, int member, int size) noexcept nogil:
-    # Units differ in size: cut where the running total of reals passes the fair share.
-    cdef index u = 0, total = 0, done = 0
-    for u in range(p.n_units):
-        total += p.units[u].size
-    u = 0
-    while u < p.n_units and done * size < total * member:
-        done += p.units[u].size
-        u += 1
-    return u
+    # where the units of this member begin (a forked child is alone, whatever its parent was: threads.pxd)
+    if size == 1:
+        return 0 if member == 0 else p.n_units
+    return p.shares[member]
+
+
+cdef index op_gradients(Program* p, index i, index end, index rows) noexcept nogil:
+    # Gradients of the parameters of op i, whose units are the last ones before `end`; where its units begin.
+    cdef index first = end
+    while first > 0 and p.units[first - 1].op == i:
+        first -= 1
+    units_gradients(p, first, end, rows)
+    return first
 
 
 cdef void gradient_pass(Program* p, int member, int size, index rows) noexcept nogil:
-    # Gradients of the parameters; batch norm's were written by its backward.
-    cdef index u
-    cdef const Unit* unit
-    cdef const Op* op
-    for u in range(unit_share(p, member, size), unit_share(p, member + 1, size)):
-        unit = &p.units[u]
-        op = &p.ops[unit.op]
-        if unit.rows:
-            weight_gradient(p, op, unit, rows)
-        elif op.kind == DENSE:
+    # Gradients of the parameters, op by op
+    cdef index u = unit_share(p, member, size), last = unit_share(p, member + 1, size), end
+    while u < last:
+        end = u + 1
+        while end < last and p.units[end].op == p.units[u].op:
+            end += 1
+        units_gradients(p, u, end, rows)
+        u = end
+
+
+cdef void units_gradients(Program* p, index first, index end, index rows) noexcept nogil:
+    # Of some units of one op.  Those of tall panels are visited row block by row block, across the panels: the same
+    # activations then come from the second-level cache.
+    cdef index u, row = 0, next_row
+    while row >= 0:
+        next_row = -1
+        for u in range(first, end):
+            if p.units[u].row == row:
+                unit_gradient(p, u, rows)
+            elif p.units[u].row > row and (next_row < 0 or p.units[u].row < next_row):
+                next_row = p.units[u].row
+        row = next_row
+
+
+cdef void unit_gradient(Program* p, index u, index rows) noexcept nogil:
+    # Batch norm's was written by its backward.
+    cdef const Unit* unit = &p.units[u]
+    cdef const Op* op = &p.ops[unit.op]
+    cdef const real* gradient = <const real*>p.gradients + unit.offset
+    cdef double unused
+    if unit.rows:
+        p.unit_squares[u] = weight_gradient(p, op, unit, rows)
+    else:
+        if op.kind == DENSE:
             bias_gradient(p, op, rows)
-        if p.mode & LIGHT:
-            p.unit_squares[u] = sum_squares(<const real*>p.gradients + unit.offset, unit.size, &p.unit_peaks[u],
-                                            &p.unit_bottoms[u])
-        else:
-            p.unit_squares[u] = sum_squares(<const real*>p.gradients + unit.offset, unit.size, &p.unit_peaks[u], NULL)
+        p.unit_squares[u] = sum_squares(gradient, unit.size, &unused, NULL)
+    if p.mode & LIGHT:
+        p.unit_books[u] = sum_squares(gradient, unit.size, &p.unit_peaks[u], &p.unit_bottoms[u])
 
 
 cdef double gradient_norm(const Program* p) noexcept nogil:
-    # Global norm; the same bits in every thread.  Squares that leave the range of double are summed again, scaled.
-    cdef double squares = 0.0, peak = 0.0
+    # Global norm; the same bits in every thread.  Sums of squares that may have lost something at either end of their
+    # range are taken again: of elements whose squares underflow in float32 there are too few to show in such a sum.
+    cdef double squares = 0.0, low = 1e-30 * p.parameter_size if REAL_IS_SINGLE else 1e-270
     cdef index u
     for u in range(p.n_units):
         squares += p.unit_squares[u]
-        if p.unit_peaks[u] > peak:
-            peak = p.unit_peaks[u]
-    if squares != squares or (1e-200 < squares < 1e200) or peak == 0.0 or peak == INFINITY:
+    if squares != squares or low <= squares < (1e36 if REAL_IS_SINGLE else 1e300):
         return sqrt(squares)
     return safe_norm(<const real*>p.gradients, p.parameter_size)
 
@@ -491,66 +552,34 @@ cdef double gradient_norm(const Program* p) noexcept nogil:
 # ------------------------------------------------------------------ the update
 
 
-cdef struct Factors:           # of one step, for every element
+cdef enum:
+    CHUNK = 1024               # room for TILE x TILE reals: what an update works on at a time, while it is in the first cache
+
+
+cdef struct Pace:              # of one step
     double scale               # clipping by norm
-    double correction1         # Adam: 1 - beta^step
-    double correction2
+    Coefficients all
+    Coefficients exempt        # of parameters that decay and l1 leave alone
 
 
-cdef Factors factors_of(const Hyper* h, double norm, uint64_t step) noexcept nogil:
-    cdef Factors f
-    f.scale = h.clip_norm / norm if norm > h.clip_norm else 1.0
-    f.correction1 = f.correction2 = 1.0
-    if h.optimizer == ADAM or h.optimizer == ADAMW:
-        f.correction1 = 1.0 - pow(h.beta1, <double>step)
-        f.correction2 = 1.0 - pow(h.beta2, <double>step)
-    return f
+cdef Pace pace_of(const Hyper* h, double norm, uint64_t step) noexcept nogil:
+    cdef Pace pace
+    pace.scale = h.clip_norm / norm if norm > h.clip_norm else 1.0
+    pace.all = coefficients_of(h, pace.scale, step, False)
+    pace.exempt = coefficients_of(h, pace.scale, step, True)
+    return pace
+
+
+cdef const Coefficients* coefficients(const Program* p, const Pace* pace, const Unit* unit) noexcept nogil:
+    cdef int64_t kind = 0
+    if not unit.rows:
+        kind = BIASES if p.ops[unit.op].kind == DENSE else NORMS
+    return &pace.exempt if p.hyper.exempt & kind else &pace.all
 
 
 # Finite gradients can make infinite weights or moments: a large rate, Adam's squares.  Bounds of what the arenas hold
 # after the step follow from bounds of what they hold before it, cost nothing, and nearly always suffice.  Where they do
 # not, the update is tried on copies, which tells, and gives new bounds.
-
-
-cdef bint bound_update(const Program* p, const Factors* f, double* reach) noexcept nogil:
-    # Move the bounds of parameters and moments by one step (optimizers.pxd has the formulas, in the same names) and
-    # tell whether nothing on the way can leave the range of the dtype.  A NaN among them tells no.
-    cdef const Hyper* h = &p.hyper
-    cdef double g = 0.0, step, rate, spread, eps, total
-    cdef double limit = 3.4e38 / 4 if REAL_IS_SINGLE else 1.79e308 / 4
-    cdef index u, k
-    for u in range(p.n_units):
-        g = p.unit_peaks[u] if p.unit_peaks[u] > g else g
-    if h.clip_value == INFINITY:
-        g *= f.scale
-    if h.optimizer != ADAMW:
-        g += h.weight_decay * reach[0]
-    g += h.l1
-    if h.optimizer == ADAM or h.optimizer == ADAMW:
-        reach[1] = <real>h.beta1 * reach[1] + <real>(1.0 - h.beta1) * g
-        reach[2] = <real>h.beta2 * reach[2] + <real>(1.0 - h.beta2) * g * g
-        rate = <real>(h.lr / f.correction1)
-        spread = <real>(1.0 / sqrt(f.correction2))
-        eps = <real>h.eps
-        step = rate * reach[1] / eps if eps > 0.0 else <double>INFINITY
-        total = rate + rate * reach[1] + spread + spread * sqrt(reach[2])
-        if h.optimizer == ADAMW:
-            reach[0] *= fabs(1.0 - h.lr * h.weight_decay)
-        reach[0] += step
-    else:
-        if h.momentum != 0.0:
-            reach[1] = h.momentum * reach[1] + g
-            step = g + h.momentum * reach[1] if h.nesterov != 0.0 else reach[1]
-        else:
-            reach[1] = 0.0
-            step = g
-        reach[2] = 0.0
-        reach[0] += h.lr * step
-        total = step
-    for k in range(3):
-        reach[k] *= 1.000001                       # what rounding may add
-        total += reach[k]
-    return total + g < limit
 
 
 cdef double magnitude(const real* x, index n) noexcept nogil:
@@ -624,31 +653,27 @@ cdef bint adaptive_factors(const Program* p, index u, double* factors) noexcept 
     return clipped
 
 
-cdef double update_slice(const Hyper* h, const Factors* f, const double* columns, real* w, const real* g, real* m,
-                         real* v, index n, bint measure) noexcept nogil:
-    # `columns`: factors of adaptive clipping; NULL: nothing to clip.
+cdef void update_slice(const Hyper* h, const Coefficients* c, const double* columns, real* w, const real* g, real* first,
+                       real* second, index n) noexcept nogil:
+    # At most CHUNK elements.  `columns`: factors of adaptive clipping; NULL: nothing to clip.
     cdef real clipped[CHUNK]
-    cdef double changed = 0.0
-    cdef index i, start, size
     if columns != NULL:
-        for i in range((n + CHUNK - 1) // CHUNK):
-            start = i * CHUNK
-            size = chunk_size(start, n)
-            scale_columns(clipped, g + start, size, columns)
-            changed += update_slice(h, f, NULL, w + start, clipped, m + start if m != NULL else NULL,
-                                    v + start if v != NULL else NULL, size, measure)
-        return changed
-    if h.optimizer == ADAM or h.optimizer == ADAMW:
-        return adam_update(w, g, m, v, n, h, f.scale, f.correction1, f.correction2, measure)
-    return sgd_update(w, g, m, n, h, f.scale, measure)
+        scale_columns(clipped, g, n, columns)
+        g = clipped
+    update(w, g, first, second, n, h, c)
 
 
-cdef void try_update(Program* p, int member, int size, const Factors* f) noexcept nogil:
-    # The update on copies, chunk by chunk as the optimizers work: the same bits.
+cdef index chunk_size(index start, index n) noexcept nogil:
+    return n - start if n - start < TILE * TILE else TILE * TILE
+
+
+cdef void try_update(Program* p, int member, int size, const Pace* pace) noexcept nogil:
+    # The update on copies, chunk by chunk as it is made: the same bits.
     cdef real copies[3 * CHUNK]
     cdef real* arenas[3]
     cdef double factors[32]
     cdef double peak
+    cdef const Coefficients* c
     cdef index u, i, k, start, n, first = unit_share(p, member, size)
     cdef bint clipped = False
     arenas[0] = <real*>p.parameters
@@ -657,16 +682,17 @@ cdef void try_update(Program* p, int member, int size, const Factors* f) noexcep
     for u in range(first, unit_share(p, member + 1, size)):
         if p.hyper.clip_adaptive < INFINITY and (u == first or p.units[u].row == 0):
             clipped = adaptive_factors(p, u, factors)
+        c = coefficients(p, pace, &p.units[u])
         for k in range(3):
             p.unit_reach[3 * u + k] = 0.0
-        for i in range((p.units[u].size + CHUNK - 1) // CHUNK):
-            start = p.units[u].offset + i * CHUNK
-            n = chunk_size(i * CHUNK, p.units[u].size)
+        for i in range((p.units[u].size + TILE * TILE - 1) // (TILE * TILE)):
+            start = p.units[u].offset + i * TILE * TILE
+            n = chunk_size(i * TILE * TILE, p.units[u].size)
             for k in range(3):
                 if arenas[k] != NULL:
                     memcpy(copies + k * CHUNK, arenas[k] + start, n * sizeof(real))
-            update_slice(&p.hyper, f, factors if clipped else NULL, copies, <const real*>p.gradients + start,
-                         copies + CHUNK, copies + 2 * CHUNK, n, False)
+            update_slice(&p.hyper, c, factors if clipped else NULL, copies, <const real*>p.gradients + start,
+                         copies + CHUNK, copies + 2 * CHUNK, n)
             for k in range(3):
                 if arenas[k] != NULL:
                     peak = magnitude(copies + k * CHUNK, n)
@@ -696,16 +722,17 @@ cdef bint running_fits(const Program* p, index rows) noexcept nogil:
     return True
 
 
-cdef bint update_fits(Program* p, Team* team, int member, index rows, const Factors* f, double* reach) noexcept nogil:
-    # The same answer, and the same new bounds, in every thread.
+cdef bint update_fits(Program* p, Team* team, int member, index rows, double norm, const Pace* pace,
+                      double* reach) noexcept nogil:
+    # The same answer, and the same new bounds, in every thread.  No element of the gradient is larger than its norm.
     cdef index u, k
     for k in range(3):
         reach[k] = p.reach[k]
     if p.mode & BATCH_STATISTICS and not running_fits(p, rows):
         return False
-    if bound_update(p, f, reach):
+    if bound_step(reach, norm, &p.hyper, &pace.all) < (3.4e38 / 4 if REAL_IS_SINGLE else 1.79e308 / 4):
         return True
-    try_update(p, member, team.size, f)
+    try_update(p, member, team.size, pace)
     meet(team)
     for k in range(3):
         reach[k] = 0.0
@@ -714,30 +741,49 @@ cdef bint update_fits(Program* p, Team* team, int member, index rows, const Fact
     return isfinite(reach[0] + reach[1] + reach[2])
 
 
-cdef void update_pass(Program* p, int member, int size, const Factors* f) noexcept nogil:
+cdef void update_pass(Program* p, int member, int size, const Pace* pace) noexcept nogil:
     cdef index u
     cdef const Unit* unit
-    cdef real* w
-    cdef const real* g
-    cdef real* m
-    cdef real* v
-    cdef bint measure = (p.mode & FULL) != 0, clipped = False
+    cdef bint clipped = False
     cdef double factors[32]
-    cdef double unused
     cdef index first = unit_share(p, member, size)
     for u in range(first, unit_share(p, member + 1, size)):
         unit = &p.units[u]
         if p.hyper.clip_adaptive < INFINITY and (u == first or unit.row == 0):
             clipped = adaptive_factors(p, u, factors)
-        w = <real*>p.parameters + unit.offset
-        g = <const real*>p.gradients + unit.offset
-        m = <real*>p.moment1 + unit.offset if p.moment1 != NULL else NULL
-        v = <real*>p.moment2 + unit.offset if p.moment2 != NULL else NULL
+        update_unit(p, u, coefficients(p, pace, unit), factors if clipped else NULL)
+
+
+cdef void update_unit(Program* p, index u, const Coefficients* c, const double* columns) noexcept nogil:
+    # Tile by tile, each with its transposed copy
+    cdef const Unit* unit = &p.units[u]
+    cdef const Op* op = &p.ops[unit.op]
+    cdef real* w = <real*>p.parameters + unit.offset
+    cdef const real* g = <const real*>p.gradients + unit.offset
+    cdef real* first = <real*>p.moment1 + unit.offset if p.moment1 != NULL else NULL
+    cdef real* second = <real*>p.moment2 + unit.offset if p.moment2 != NULL else NULL
+    cdef bint measure = (p.mode & FULL) != 0, transposed = unit.rows > 0 and op.transposed >= 0
+    cdef real old[CHUNK]
+    cdef double unused
+    cdef index start = 0, n, i
+    if measure:
+        p.weight_squares[u] = sum_squares(w, unit.size, &unused, NULL)
+        p.update_squares[u] = 0.0
+    while start < unit.size:
+        n = chunk_size(start, unit.size)
+        if transposed:
+            fetch_transposed_tile(p, op, unit, unit.row + start // TILE)
         if measure:
-            p.weight_squares[u] = sum_squares(w, unit.size, &unused, NULL)
-        p.update_squares[u] = update_slice(&p.hyper, f, factors if clipped else NULL, w, g, m, v, unit.size, measure)
-        if unit.rows and p.ops[unit.op].transposed >= 0:
-            refresh_transposed(p, &p.ops[unit.op], unit)
+            memcpy(old, w + start, n * sizeof(real))
+        update_slice(&p.hyper, c, columns, w + start, g + start, first + start if first != NULL else NULL,
+                     second + start if second != NULL else NULL, n)
+        if transposed:
+            refresh_transposed(p, op, unit, unit.row + start // TILE, n // TILE)
+        if measure:
+            for i in range(n):
+                old[i] = w[start + i] - old[i]
+            p.update_squares[u] += sum_squares(old, n, &unused, NULL)
+        start += n
 
 
 cdef void running_statistics(Program* p, index rows) noexcept nogil:
@@ -775,11 +821,11 @@ cdef void book_light(Program* p, index i) noexcept nogil:
     cdef index u = first_unit(p, i)
     while u < p.n_units and p.units[u].op == i:
         if weight_unit(p, u, i):
-            squares += p.unit_squares[u]
+            squares += p.unit_books[u]
             peak = p.unit_peaks[u] if p.unit_peaks[u] > peak else peak
             bottom = p.unit_bottoms[u] if p.unit_bottoms[u] < bottom else bottom
         else:
-            record.bias_gradient = sqrt(p.unit_squares[u])
+            record.bias_gradient = sqrt(p.unit_books[u])
         u += 1
     if not (peak == 0.0 or 1e-200 < squares < 1e200):
         fold_gradient(p, i)
@@ -831,7 +877,7 @@ cdef void book_usable(Program* p, index i, index rows) noexcept nogil:
 cdef void book_full(Program* p, index i, bint applied) noexcept nogil:
     cdef const Op* op = &p.ops[i]
     cdef index rows = op.columns_in if op.kind == DENSE else 1, u = first_unit(p, i)
-    cdef double update = 0.0
+    cdef double moved = 0.0
     fold_gradient(p, i)
     p.records[i].update = NAN
     if not applied:
@@ -841,10 +887,10 @@ cdef void book_full(Program* p, index i, bint applied) noexcept nogil:
     p.records[i].weight = 0.0
     while u < p.n_units and p.units[u].op == i:
         if weight_unit(p, u, i):
-            update += p.update_squares[u]
+            moved += p.update_squares[u]
             p.records[i].weight += p.weight_squares[u]
         u += 1
-    p.records[i].update = sqrt(update)
+    p.records[i].update = sqrt(moved)
     p.records[i].weight = sqrt(p.records[i].weight)
 
 
@@ -857,23 +903,24 @@ cdef void finish_step(Program* p, Team* team, int member, index rows, uint64_t s
     cdef double norm, loss
     cdef double reach[3]
     cdef bint finite, applied
-    cdef Factors factors
+    cdef Pace pace
     cdef index k
     meet(team)                                     # deltas are complete
-    gradient_pass(p, member, team.size, rows)
+    if not gradients_at_once(p, team):
+        gradient_pass(p, member, team.size, rows)
     meet(team)                                     # gradients are complete
     norm = gradient_norm(p)
     loss = total_loss(p, rows)
     finite = isfinite(norm) and (isfinite(loss) or not has_targets(p))
     applied = False
     if finite and p.mode & UPDATE:
-        factors = factors_of(&p.hyper, norm, step)
+        pace = pace_of(&p.hyper, norm, step)
         if p.hyper.clip_adaptive < INFINITY:
             norms_pass(p, member, team.size)
             meet(team)
-        finite = applied = update_fits(p, team, member, rows, &factors, reach)
+        finite = applied = update_fits(p, team, member, rows, norm, &pace, reach)
         if applied:
-            update_pass(p, member, team.size, &factors)
+            update_pass(p, member, team.size, &pace)
     meet(team)                                     # weights are complete
     if member == 0:
         if applied:
@@ -889,6 +936,12 @@ cdef void finish_step(Program* p, Team* team, int member, index rows, uint64_t s
     meet(team)
 
 
+cdef void begin_job(Program* p) noexcept nogil:
+    if p.job in (TRAIN, COURSE) and p.ring != NULL:
+        aim_probe(p, 0)
+    p.lean = p.job in (TRAIN, COURSE, FORWARD_BATCH, BACKWARD_BATCH) and not probing(p)
+
+
 cdef void aim_probe(Program* p, index done) noexcept nogil:
     # Where the step after `done` of this run is booked, if at all.
     cdef int64_t number = p.seen + done + 1
@@ -896,6 +949,7 @@ cdef void aim_probe(Program* p, index done) noexcept nogil:
     if number % p.every == 0:
         p.mode = p.mode | p.probe_mode
         p.records = p.ring + (number // p.every - 1) % p.slots * (p.n_ops + 1)
+    p.lean = not probing(p)
 
 
 cdef void step(Program* p, Team* team, int member, index start, index rows, index done) noexcept nogil:
@@ -1030,10 +1084,15 @@ cdef void backward_batch(Program* p, Team* team, int member) noexcept nogil:
 
 
 cdef void transpose_all(Program* p, int member, int size) noexcept nogil:
-    cdef index u
+    cdef const Unit* unit
+    cdef index u, start
     for u in range(unit_share(p, member, size), unit_share(p, member + 1, size)):
-        if p.units[u].rows and p.ops[p.units[u].op].transposed >= 0:
-            refresh_transposed(p, &p.ops[p.units[u].op], &p.units[u])
+        unit = &p.units[u]
+        if unit.rows and p.ops[unit.op].transposed >= 0:
+            start = 0
+            while start < unit.size:
+                refresh_transposed(p, &p.ops[unit.op], unit, unit.row + start // TILE, chunk_size(start, unit.size) // TILE)
+                start += TILE * TILE
 
 
 cdef struct Task:
@@ -1062,8 +1121,7 @@ cdef void work(void* argument, int member, int size) noexcept nogil:
 
 cdef void run(Program* program, void* team) noexcept nogil:
     cdef Task task
-    if program.job in (TRAIN, COURSE) and program.ring != NULL:
-        aim_probe(program, 0)
+    begin_job(program)
     task.program = program
     task.team = <Team*>team
     team_run(task.team, work, &task)
@@ -1087,8 +1145,7 @@ cdef void work_courses(void* argument, int member, int size) noexcept nogil:
         if next >= courses.count:
             return
         p = courses.programs[next]
-        if p.ring != NULL:
-            aim_probe(p, 0)
+        begin_job(p)
         train_course(p, &alone, 0)
 
 
@@ -1136,8 +1193,7 @@ engine.batch_norm_forward = plain_batch_norm_forward
 engine.batch_norm_backward = plain_batch_norm_backward
 engine.update_running = plain_update_running
 engine.dropout = plain_dropout
-engine.sgd_update = plain_sgd_update
-engine.adam_update = plain_adam_update
+engine.update = plain_update
 engine.clip_by_value = plain_clip_by_value
 engine.scale_by = plain_scale_by
 TABLE = PyCapsule_New(&engine, "gradcore.kernels.engine", NULL)

@@ -49,8 +49,10 @@ cdef struct Program:
     # the shares
     Unit* units
     index n_units
+    const int64_t* shares      # where each thread's units begin, one more than there are threads
     double* unit_squares       # sum of squares of each unit's gradient
-    double* unit_peaks         # its largest magnitude
+    double* unit_books         # ledger: the same, in double throughout
+    double* unit_peaks         # ledger: its largest magnitude
     double* unit_bottoms       # ledger: its smallest one that is not zero
     double* update_squares     # ledger: of each unit's update …
     double* weight_squares     # … and of its weights
@@ -87,6 +89,7 @@ cdef struct Program:
     int64_t stop               # OBSERVE: last op to run forward; -1: all, and backward
     bint backward              # OBSERVE: also the gradients
     int64_t until              # OBSERVE: last op to run backward, without gradients of parameters; 0: all, with them
+    bint lean                  # nobody looks at the slopes of this step
     Hyper hyper
     uint64_t seed
     uint64_t step              # number of the first step, from 1
@@ -138,8 +141,7 @@ cdef struct Engine:
                            index rows, double momentum) noexcept nogil
     int (*dropout)(void* y, void* slope, const void* x, index rows, index columns, double rate, uint64_t seed,
                    uint64_t step, uint32_t op) noexcept nogil
-    double (*sgd_update)(void* p, const void* g, void* v, index n, const Hyper* h, double scale, bint measure) noexcept nogil
-    double (*adam_update)(void* p, const void* g, void* m, void* v, index n, const Hyper* h, double scale,
-                          double correction1, double correction2, bint measure) noexcept nogil
+    void (*update)(void* p, const void* g, void* first, void* second, index n, const Hyper* h, double scale,
+                   uint64_t step) noexcept nogil
     void (*clip_by_value)(void* x, index n, double bound) noexcept nogil
     void (*scale_by)(void* x, index n, double factor) noexcept nogil

@@ -8,7 +8,7 @@ a panel is then one column, and every matrix of an arena an ordinary strided vie
 Sums over many numbers (losses, norms, batch statistics, bias gradients) are float64, as in the kernels.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from math import erfc, inf, nan, sqrt
 from types import SimpleNamespace
 from typing import Any
@@ -357,38 +357,39 @@ def penalty(p: Array, hyper: Mapping[str, float]) -> Array | float:
 
 
 @np.errstate(all="ignore")
-def sgd_update(
-    p: Array, g: Array, v: Array | None, hyper: Mapping[str, float], scale: float, measure: bool
-) -> float:
-    """SGD in PyTorch's form, momentum also Nesterov's (Sutskever et al. 2013); v None without momentum."""
-    before = p.copy()
-    momentum = hyper.get("momentum", 0.0)
-    g = clipped(g, hyper, scale) + hyper.get("weight_decay", 0.0) * p + penalty(p, hyper)
-    if v is not None:
-        v[...] = momentum * v + g
-        g = g + momentum * v if hyper.get("nesterov") else v
-    p -= hyper["lr"] * g
-    return sum_squares(p - before)[0] if measure else 0.0
-
-
-@np.errstate(all="ignore")
-def adam_update(
-    p: Array, g: Array, m: Array, v: Array, hyper: Mapping[str, float], scale: float,
-    correction1: float, correction2: float, measure: bool,
-) -> float:  # fmt: skip
-    """Adam (Kingma and Ba 2015), or AdamW, whose decay passes by the moments (Loshchilov and Hutter 2019)."""
-    before = p.copy()
-    beta1, beta2, decay = hyper["beta1"], hyper["beta2"], hyper.get("weight_decay", 0.0)
+def optimizer_step(
+    p: Array, g: Array, slots: Sequence[Array], hyper: Mapping[str, float], scale: float, step: int
+) -> None:
+    """One step, in PyTorch's form, in place; the sources are in optimizers.pxd."""
+    name = _name(kernels.OPTIMIZER_CODES, int(hyper["optimizer"]))
+    lr, decay, momentum = hyper["lr"], hyper.get("weight_decay", 0.0), hyper.get("momentum", 0.0)
+    beta1, beta2, eps = (hyper.get(key, 0.0) for key in ("beta1", "beta2", "eps"))
     g, sign = clipped(g, hyper, scale), penalty(p, hyper)
-    if hyper["optimizer"] == kernels.OPTIMIZER_CODES["adamw"]:
-        p *= 1 - hyper["lr"] * decay
+    if name in ("adamw", "lion"):
+        p *= 1 - lr * decay
     else:
         g = g + decay * p
     g = g + sign
-    m[...] = beta1 * m + (1 - beta1) * g
-    v[...] = beta2 * v + (1 - beta2) * g * g
-    p -= hyper["lr"] / correction1 * m / (np.sqrt(v) / sqrt(correction2) + hyper["eps"])
-    return sum_squares(p - before)[0] if measure else 0.0
+    if name in ("adam", "adamw"):
+        m, v = slots
+        m[...] = beta1 * m + (1 - beta1) * g
+        v[...] = beta2 * v + (1 - beta2) * g * g
+        p -= lr / (1 - beta1**step) * m / (np.sqrt(v) / sqrt(1 - beta2**step) + eps)
+    elif name == "adagrad":
+        slots[0][...] = slots[0] + g * g
+        p -= lr / (1 + (step - 1) * hyper.get("lr_decay", 0.0)) * g / (np.sqrt(slots[0]) + eps)
+    elif name == "lion":
+        p -= lr * np.sign(beta1 * slots[0] + (1 - beta1) * g)
+        slots[0][...] = beta2 * slots[0] + (1 - beta2) * g
+    else:
+        if name == "rmsprop":
+            slots[0][...] = beta2 * slots[0] + (1 - beta2) * g * g
+            g = g / (np.sqrt(slots[0]) + eps)
+        if momentum:
+            v = slots[-1]
+            v[...] = momentum * v + g
+            g = g + momentum * v if hyper.get("nesterov") else v
+        p -= lr * g
 
 
 # --- the executor ---------------------------------------------------------------------------------
@@ -724,13 +725,7 @@ class Executor:
         before, gradients = self.parameters.copy(), self._clipped(hyper)
         kept = [(arena, arena.copy()) for arena in (self.parameters, self.state, *self.slots)]
         scale = min(1.0, hyper.get("clip_norm", inf) / norm) if norm > 0 else 1.0
-        if hyper["optimizer"] == kernels.OPTIMIZER_CODES["sgd"]:
-            velocity = self.slots[0] if self.slots else None
-            sgd_update(self.parameters, gradients, velocity, hyper, scale, False)
-        else:
-            corrections = 1 - hyper["beta1"] ** step, 1 - hyper["beta2"] ** step
-            m, v = self.slots
-            adam_update(self.parameters, gradients, m, v, hyper, scale, *corrections, False)
+        self._optimize(gradients, hyper, scale, step)
         for index, op in enumerate(self.ops):
             if op.kind == "batch_norm" and "batch_statistics" in self.mode:
                 mean, variance = self._running(op)
@@ -744,6 +739,20 @@ class Executor:
             self.records["update"] = nan
             return norm, NONFINITE
         return norm, DONE
+
+    def _optimize(self, gradients: Array, hyper: Mapping[str, float], scale: float, step: int) -> None:
+        """Step parameter by parameter: some kinds are exempt from weight decay and l1."""
+        exempt = int(hyper.get("exempt", 0))
+        for op in self.ops:
+            for part, place in ((self._weight, op.weight), (self._bias, op.bias)):
+                if place < 0:
+                    continue
+                kind = 0 if op.kind == "dense" and part == self._weight else kernels.EXEMPT["norm"]
+                if op.kind == "dense" and part == self._bias:
+                    kind = kernels.EXEMPT["bias"]
+                its = {**hyper, "weight_decay": 0.0, "l1": 0.0} if kind & exempt else hyper
+                slots = [part(op, slot) for slot in self.slots]
+                optimizer_step(part(op, self.parameters), part(op, gradients), slots, its, scale, step)
 
     def _clipped(self, hyper: Mapping[str, float]) -> Array:
         """The gradients after adaptive clipping, which leaves the output layer alone."""

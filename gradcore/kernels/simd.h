@@ -71,14 +71,19 @@ SIMD vec vcopysign(vec size, vec sign) {
 #if GRADCORE_REAL_BITS == 32
 SIMD vec vmax(vec a, vec b) { return X86(max_ps)(a, b); }
 SIMD vec vmin(vec a, vec b) { return X86(min_ps)(a, b); }
+SIMD vec vsqrt(vec v) { return X86(sqrt_ps)(v); }
 #else
 SIMD vec vmax(vec a, vec b) { return X86(max_pd)(a, b); }
 SIMD vec vmin(vec a, vec b) { return X86(min_pd)(a, b); }
+SIMD vec vsqrt(vec v) { return X86(sqrt_pd)(v); }
 #endif
 #else
 SIMD vec vmax(vec a, vec b) { return vselect(a > b, a, b); }
 SIMD vec vmin(vec a, vec b) { return vselect(a < b, a, b); }
+SIMD vec vsqrt(vec v) { for (int i = 0; i < LANES; i++) v[i] = real_sqrt(v[i]); return v; }
 #endif
+/* ask for the cache line of p, which will be written */
+SIMD void fetch_to_write(const real *p) { __builtin_prefetch(p, 1); }
 /* one rounding where the machine has FMA, two elsewhere (-ffp-contract=fast) */
 SIMD vec vfma(vec a, vec b, vec c) { return a * b + c; }
 /* 2^n for integers n inside the normal range */

@@ -38,5 +38,6 @@ cdef extern from "simd.h" nogil:
     wide wzero()
     double wlane(wide v, int i)
     double wsum(wide v)
-    real real_sqrt(real x)
+    vec vsqrt(vec v)
+    void fetch_to_write(const real *p)
     void vtranspose(real *to, int to_step, const real *source, int from_step)

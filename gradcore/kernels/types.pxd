@@ -34,6 +34,14 @@ cdef enum OptimizerCode:
     SGD = 0
     ADAM = 1
     ADAMW = 2
+    RMSPROP = 3
+    ADAGRAD = 4
+    LION = 5
+
+# Parameters that weight decay and l1 leave alone (a sum of powers of two)
+cdef enum Exempt:
+    BIASES = 1
+    NORMS = 2                  # gamma and beta
 
 # Switches of one run (a sum of powers of two)
 cdef enum Mode:
@@ -106,8 +114,10 @@ cdef struct Hyper:
     double beta1
     double beta2
     double eps
+    double lr_decay            # Adagrad
     double weight_decay
     double l1
+    int64_t exempt             # Exempt
     double clip_norm           # inf: off
     double clip_value          # inf: off
     double clip_adaptive       # factor of adaptive clipping; inf: off

@@ -14,7 +14,9 @@ from gradcore import kernels
 from gradcore.clipping import clip_grad_adaptive_
 from gradcore.health.ledger import Ledger
 from gradcore.losses import Loss
+from gradcore.optimizers import REGISTRY as OPTIMIZERS
 from gradcore.parameters import STATE, tile, untile
+from gradcore.plan import ParameterSlot
 from gradcore.training.faults import NonFinite, Pass
 
 if TYPE_CHECKING:
@@ -27,7 +29,6 @@ _DENSE, _ACTIVATION, _BATCH_NORM, _DROPOUT, _FORK, _JOIN = (
     kernels.OP_KINDS[name] for name in ("dense", "activation", "batch_norm", "dropout", "fork", "join")
 )
 _SOFTMAX = kernels.ACTIVATION_CODES["softmax"]
-_SGD = kernels.OPTIMIZER_CODES["sgd"]
 _ROW_LOSSES = {
     "cross_entropy": kernels.cross_entropy,
     "binary_cross_entropy": kernels.binary_cross_entropy,
@@ -171,12 +172,15 @@ class _Replay:
 
     def update(self, hyper: Mapping[str, float]) -> _Found | None:
         """Make the update on copies and look at moments, weights and running statistics."""
-        net, executor, moments = self.net, self.executor, _moments(hyper)
+        net, executor = self.net, self.executor
+        moments = _slot_names(hyper, len(executor.slots))
         with np.errstate(all="ignore"):
             old = {"parameter": net.parameters, **dict(zip(moments, executor.slots, strict=False))}
             new = {name: arena.copy() for name, arena in old.items()}
             gradients = self._clipped(hyper)
-            scale = _optimizer_step(new, gradients, hyper, self.step)
+            scale = _scale(gradients, hyper)
+            for place in self.plan.parameter_names.values():
+                self._step(place, new, gradients, hyper, scale)
         for name, slot in net._parameters.slots.items():
             if slot.is_state:
                 continue
@@ -194,6 +198,19 @@ class _Replay:
                     what = name if part == "parameter" else f"{part} of {name}"
                     return self._of_op("update", op, what, at, value, operands)
         return self._running_statistics()
+
+    def _step(
+        self, place: ParameterSlot, arenas: Mapping[str, Array], gradients: Array, hyper: Mapping[str, float],
+        scale: float,
+    ) -> None:  # fmt: skip
+        """Make the step of one parameter on plain arenas, in place."""
+        kind = {"bias": "bias", "gamma": "norm", "beta": "norm"}.get(place.kind)
+        if kind and kernels.EXEMPT[kind] & int(hyper.get("exempt", 0)):
+            hyper = {**hyper, "weight_decay": 0.0, "l1": 0.0}
+        size = place.rows * -(-place.columns // self.plan.tile) * self.plan.tile
+        part = slice(place.offset, place.offset + size)
+        parameters, *slots = (arena[part] for arena in arenas.values())
+        kernels.optimizer_step(parameters, gradients[part], slots, hyper, scale, self.step)
 
     def _clipped(self, hyper: Mapping[str, float]) -> Array:
         """Gradients after adaptive clipping, which leaves the output layer alone."""
@@ -384,23 +401,13 @@ def _first(matrix: Array) -> tuple[int, int, float]:
     return row, column, value
 
 
-def _moments(hyper: Mapping[str, float]) -> tuple[str, ...]:
+def _slot_names(hyper: Mapping[str, float], count: int) -> tuple[str, ...]:
     """Name the optimizer's slots, in the order it writes them."""
-    if hyper["optimizer"] == _SGD:
-        return ("velocity",) if hyper["momentum"] else ()
-    return "first moment", "second moment"
+    codes = {kernels.OPTIMIZER_CODES[name]: optimizer for name, optimizer in OPTIMIZERS.items()}
+    return codes[int(hyper["optimizer"])].slots[:count]
 
 
-def _optimizer_step(
-    arenas: Mapping[str, Array], gradients: Array, hyper: Mapping[str, float], step: int
-) -> float:
-    """Make one step on plain arenas, in place; return the factor that clipping by norm puts on the gradient."""
+def _scale(gradients: Array, hyper: Mapping[str, float]) -> float:
+    """Return the factor that clipping by norm puts on the gradient."""
     norm = kernels.safe_norm(gradients)
-    scale = hyper["clip_norm"] / norm if norm > hyper["clip_norm"] else 1.0
-    parameters, *moments = arenas.values()
-    if hyper["optimizer"] == _SGD:
-        kernels.sgd_update(parameters, gradients, moments[0] if moments else None, hyper, scale, False)
-    else:
-        one, two = (1 - hyper[beta] ** step for beta in ("beta1", "beta2"))
-        kernels.adam_update(parameters, gradients, moments[0], moments[1], hyper, scale, one, two, False)
-    return scale
+    return hyper["clip_norm"] / norm if norm > hyper["clip_norm"] else 1.0
