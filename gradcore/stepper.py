@@ -122,6 +122,34 @@ class Stepper:
         RuntimeError
             Closed, or the network is being trained by somebody else.
         """
+        net, lock = self._net, self._lock
+        if (
+            not self._direct
+            or type(X) is not np.ndarray
+            or type(y) is not np.ndarray
+            or self._version != net._version
+            or lock.locked()
+            or (self._needs_two and len(X) == 1)
+        ):
+            return self._careful_step(X, y)
+        executor, steps = self._executor, self.steps
+        with lock:  # (of C: a Ctrl-C cannot come between taking it and the block that gives it back)
+            self._pending = None
+            self._version = net._version = self._version + 1
+            try:
+                loss: float | None = executor.step(X, y, steps + 1, self._seen)
+            except ValueError:  # memory that is not contiguous
+                loss = None
+            finally:  # a Ctrl-C during the step is raised after it: what was applied is booked
+                self.steps = steps + executor.applied
+        if loss is None:  # these arrays are not exactly what the kernels take
+            return self._careful_step(X, y)
+        self._seen += 1
+        if self._ring is not None or not executor.applied:
+            self._book(loss, len(X), y, not executor.applied)
+        return loss
+
+    def _careful_step(self, X: ArrayLike, y: ArrayLike) -> float:
         if type(X) is not np.ndarray or X.dtype != self._dtype or not X.flags.aligned:
             X = np.require(as_inputs(X, self._columns, self._dtype, finite=False), requirements="A")
         if not self._direct or type(y) is not np.ndarray or (y.dtype, y.ndim) != self._target_kind:
@@ -135,7 +163,7 @@ class Stepper:
             check_batch_norm(self._net, rows)
         if self._lock.locked():
             raise RuntimeError("this network is being trained by somebody else; train net.copy()")
-        with self._lock:  # (of C: a Ctrl-C cannot come between taking it and the block that gives it back)
+        with self._lock:
             if self._version != self._net._version:
                 self._refresh()
             executor = self._executor
@@ -147,15 +175,18 @@ class Stepper:
                     self._order, 0, rows, rows, mode=self._mode, hyper=self._hyper, seed=self.seed,
                     step=self.steps + 1, losses=self._value, norms=self._norm, seen=self._seen,
                 )  # fmt: skip
-            finally:  # a Ctrl-C during the step is raised after it: what was applied is booked
+            finally:
                 self.steps += executor.applied
         loss = self._value.item()
         self._seen += 1
+        self._book(loss, rows, y, bool(status))
+        return loss
+
+    def _book(self, loss: float, rows: int, y: Array, failed: bool) -> None:
         if self._ring is not None and self._seen % self._ring.probe.every == 0:
             self._ring.book_step(self._seen, loss, rows)
-        if status:
+        if failed:
             self._fault(rows, y)
-        return loss
 
     def forward(self, X: ArrayLike) -> Array:
         """Make the first half of a step: return the outputs of one batch in training mode (dropout, batch statistics).
@@ -304,6 +335,7 @@ class Stepper:
             self._executor.book_into(self._ring.records, self._ring.probe.every)
         if loss is not None:
             net.loss = loss
+            self._executor.arm(mode=self._mode, hyper=self._hyper, seed=self.seed)
             self._direct = self._takes_indices()
 
     def _refresh(self) -> None:

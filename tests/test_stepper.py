@@ -282,9 +282,10 @@ def test_a_rate_beyond_the_dtype_is_refused_before_anything_changes(data):
     assert net.parameters.tobytes() == before
 
 
-def test_an_interrupted_step_is_booked(data):
+@pytest.mark.parametrize("plain", [True, False])
+def test_an_interrupted_step_is_booked(data, plain):
     """Ctrl-C arrives while the kernels run and is raised after them; the lock is free again."""
-    X, y = data
+    X, y = data if plain else (data[0].tolist(), data[1].tolist())
     net = mlp([5, 8, 3], seed=0)
     step = net.stepper(batch_size=40, loss="cross_entropy", seed=0)
     executor = step._executor
@@ -294,6 +295,10 @@ def test_an_interrupted_step_is_booked(data):
 
         def __getattr__(self, name):
             return getattr(executor, name)
+
+        def step(self, *arguments):
+            executor.step(*arguments)
+            raise KeyboardInterrupt
 
         def train(self, *arguments, **names):
             executor.train(*arguments, **names)
@@ -306,3 +311,39 @@ def test_an_interrupted_step_is_booked(data):
     step._executor = executor
     step(X, y)
     assert step.steps == 2
+
+
+def test_arrays_as_they_are_and_arrays_to_be_converted_make_the_same_step(dtype):
+    """What the kernels take is handed on at once, everything else by way of its checks: the same bits."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((12, 5)).astype(dtype)
+    ways = {
+        "plain": lambda X, y: (X, y),
+        "strided": lambda X, y: (np.repeat(X, 2, axis=0)[::2], y),
+        "columns first": lambda X, y: (np.asfortranarray(X), y),
+        "reversed": lambda X, y: (X[::-1].copy()[::-1], y),
+        "strided targets": lambda X, y: (X, np.repeat(y, 2, axis=0)[::2]),
+        "misaligned": lambda X, y: (misaligned(X), misaligned(y)),
+        "lists": lambda X, y: (X.tolist(), y.tolist()),
+        "wider": lambda X, y: (X.astype("f8"), y),
+    }
+    cases = [
+        ("cross_entropy", 3, rng.integers(0, 3, 12)),
+        ("mse", 2, rng.standard_normal((12, 2)).astype(dtype)),
+    ]
+    for loss, outputs, y in cases:
+        found = {}
+        for name, way in ways.items():
+            net = mlp([5, 8, outputs], dtype=dtype, seed=0)
+            with net.stepper(batch_size=12, loss=loss, seed=0) as step:
+                losses = [step(*way(X, y)) for _ in range(3)]
+                assert step.steps == 3
+            found[name] = losses, net.parameters.tobytes()
+        assert len({(tuple(losses), bits) for losses, bits in found.values()}) == 1, found.keys()
+
+
+def misaligned(array):
+    raw = np.zeros(array.nbytes + 1, np.uint8)[1:]
+    moved = raw.view(array.dtype).reshape(array.shape)
+    moved[...] = array
+    return moved

@@ -176,9 +176,13 @@ cdef class Buffers:
     cdef int count
 
     def __dealloc__(self):
+        self.release()
+
+    cdef void release(self) noexcept:
         cdef int i
         for i in range(self.count):
             PyBuffer_Release(&self.views[i])
+        self.count = 0
 
     cdef Py_buffer* take(self, object array, str name, bint write, bint strided=False) except NULL:
         cdef Py_buffer* view = &self.views[self.count]
@@ -623,10 +627,12 @@ cdef class Executor:
     cdef readonly object slots
     cdef readonly Py_ssize_t capacity
     cdef readonly object outcome           # of the last run of a course: steps done, status
+    cdef int64_t armed                     # mode of `step`; 0: it was not armed
     cdef readonly Py_ssize_t applied       # steps of the last call that were applied; 0 as soon as data are bound
 
     def __cinit__(self):
         self.team = NULL
+        self.armed = 0
 
     def __init__(self, table, *, dtype, Py_ssize_t capacity, Py_ssize_t columns_in, Py_ssize_t columns_out, parameters,
                  state, gradients, slots, transposed, saved, Py_ssize_t activation_columns, Py_ssize_t delta_columns,
@@ -921,6 +927,83 @@ cdef class Executor:
         p.records = self.own_records
         self.applied = p.steps_done - (p.status != DONE)
         return p.steps_done, p.status
+
+    def arm(self, *, int mode, hyper, uint64_t seed):
+        """Get ready for single calls of `step`: what all of them share."""
+        cdef Program* p = &self.program
+        if p.gradients == NULL or p.loss == NO_LOSS:
+            raise ValueError("single steps need gradients and a loss")
+        self._check_mode(mode)
+        p.hyper = _hyper(hyper)
+        self._check_moments()
+        p.seed = seed
+        self.armed = mode | UPDATE
+
+    def step(self, X, y, uint64_t number, int64_t seen=0):
+        """Make step `number` on one whole batch of plain arrays; its loss.  `armed`, it is `bind` and `train` in one.
+
+        None where the arrays are not exactly what the kernels take: nothing has happened then.
+        """
+        cdef Program* p = &self.program
+        cdef Buffers bound = self.bound
+        cdef Py_buffer* x
+        cdef Py_buffer* t
+        cdef const int64_t* labels
+        cdef double loss, norm
+        cdef Py_ssize_t rows, r
+        if self.armed == 0:
+            return None
+        if bound is None:
+            bound = self.bound = Buffers()
+        self.results = None
+        self.applied = 0
+        p.data = NULL
+        bound.release()
+        x = bound.take(X, "X", False, True)
+        t = bound.take(y, "y", False, False)
+        rows = x.shape[0] if x.ndim == 2 else 0
+        if (x.format[0] != self.code or x.format[1] != 0 or rows < 1 or rows > p.capacity or x.shape[1] != p.columns_in
+                or t.ndim < 1 or t.shape[0] != rows or x.strides[0] % x.itemsize or x.strides[1] % x.itemsize
+                or <uintptr_t>x.buf % x.itemsize or <uintptr_t>t.buf % t.itemsize):
+            return None
+        p.data_labels = NULL
+        p.data_values = NULL
+        if p.loss == CROSS_ENTROPY:
+            if t.ndim != 1 or t.itemsize != 8 or t.format[0] not in (b"l", b"q") or t.format[1] != 0:
+                return None
+            labels = <const int64_t*>t.buf
+            for r in range(rows):
+                if labels[r] < 0 or labels[r] >= p.columns_out:
+                    return None
+            p.data_labels = labels
+        else:
+            if t.ndim != 2 or t.shape[1] != p.columns_out or t.format[0] != self.code or t.format[1] != 0:
+                return None
+            p.data_values = t.buf
+        p.data = x.buf
+        p.data_row_step = x.strides[0] // x.itemsize
+        p.data_column_step = x.strides[1] // x.itemsize
+        self.data_rows = rows
+        p.order = NULL
+        p.first = 0
+        p.end = p.batch = rows
+        p.losses = &loss
+        p.norms = &norm
+        p.mode = self.armed
+        p.probe_mode = self.armed & (LIGHT | FULL)
+        p.step = number
+        p.seen = seen
+        p.stop = -1
+        p.until = 0
+        p.steps_done = 0
+        p.status = DONE
+        p.job = TRAIN
+        with nogil:
+            self.engine.run(p, self.team)
+        p.losses = p.norms = NULL
+        p.records = self.own_records
+        self.applied = p.status == DONE
+        return loss
 
     def begin(self, rows, Py_ssize_t batch_size, *, bint merge_single, bint shuffle, uint64_t seed, uint64_t number):
         """Begin a course: epochs over these rows of the bound data, each in a new order unless `shuffle` is off.

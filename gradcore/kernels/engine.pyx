@@ -553,6 +553,7 @@ cdef double gradient_norm(const Program* p) noexcept nogil:
 
 
 cdef enum:
+    SECOND_CACHE = 1 << 14     # reals of parameters, up to which all arenas together are in the second-level cache
     CHUNK = 1024               # room for TILE x TILE reals: what an update works on at a time, while it is in the first cache
 
 
@@ -771,7 +772,7 @@ cdef void update_unit(Program* p, index u, const Coefficients* c, const double* 
         p.update_squares[u] = 0.0
     while start < unit.size:
         n = chunk_size(start, unit.size)
-        if transposed:
+        if transposed and p.parameter_size > SECOND_CACHE:
             fetch_transposed_tile(p, op, unit, unit.row + start // TILE)
         if measure:
             memcpy(old, w + start, n * sizeof(real))

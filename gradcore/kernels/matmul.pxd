@@ -20,7 +20,7 @@ cdef enum Finish:
     RELU_OF_IT                 # max(C, 0)
     TIMES_OTHER                # C * other (may be C's own place: it is read first)
     TIMES_STEP_OF_OTHER        # C * (other > 0): the slope of ReLU from its output
-    SUM_SQUARES                # the sum of the squares of C joins `squares`, a tile's in the precision of C
+    SUM_SQUARES                # the sum of the squares of C joins the two registers `squares`
 
 
 cdef inline vec finished(vec sum, int finish, const real* other, index at) noexcept nogil:
@@ -39,7 +39,7 @@ cdef inline void register_tile(
     real* c,                                   # rows x TILE, one row after the other
     const real* start, index start_step,       # C begins at start[i*start_step]: 0 repeats one row (the bias); NULL: zeros
     const real* a, const real* b, index depth,
-    int finish, const real* other, wide* squares,
+    int finish, const real* other, vec* squares,
 ) noexcept nogil:
     # `rows`, the steps and `finish` are constants at every call, so that the compiler unrolls the loops into registers.
     cdef vec sums[12][2]
@@ -72,18 +72,15 @@ cdef inline void register_tile(
         vstore(c + i * TILE, sums[i][0])
         vstore(c + i * TILE + LANES, sums[i][1])
     if finish == SUM_SQUARES:
-        b0 = sums[0][0] * sums[0][0]
-        b1 = sums[0][1] * sums[0][1]
-        for i in range(1, rows):
-            b0 = vfma(sums[i][0], sums[i][0], b0)
-            b1 = vfma(sums[i][1], sums[i][1], b1)
-        squares[0] = squares[0] + widen(b0 + b1)
+        for i in range(rows):
+            squares[0] = vfma(sums[i][0], sums[i][0], squares[0])
+            squares[1] = vfma(sums[i][1], sums[i][1], squares[1])
 
 
 cdef inline void any_rows(
     index rows, int row_step, int depth_step, index segment, index jump,
     real* c, const real* start, index start_step, const real* a, const real* b, index depth,
-    int finish, const real* other, wide* squares,
+    int finish, const real* other, vec* squares,
 ) noexcept nogil:
     if rows == 6:
         register_tile(6, row_step, depth_step, segment, jump, c, start, start_step, a, b, depth, finish, other, squares)
@@ -143,13 +140,16 @@ cdef inline void transposed_product_rows(
     const real* a,             # one panel of A, (depth, TILE), at its first of these columns
     const real* b,             # one panel of B, (depth, TILE)
     index rows, index depth,
-    wide* squares,             # the sum of the squares of C joins it
+    wide* squares,             # the sum of the squares of C joins it, these rows' own taken in the precision of C
 ) noexcept nogil:
     # Part of C = A' B: the weight gradient, summed over the rows of the batch.
+    cdef vec its[2]
     cdef index tiles = (rows + TILE_ROWS - 1) // TILE_ROWS
     cdef index low = rows // tiles, taller = rows % tiles
     cdef index t, row = 0, height
+    its[0] = its[1] = vsplat(0)
     for t in range(tiles):
         height = low + 1 if t < taller else low
-        any_rows(height, 1, TILE, depth, 0, c + row * TILE, NULL, 0, a + row, b, depth, SUM_SQUARES, NULL, squares)
+        any_rows(height, 1, TILE, depth, 0, c + row * TILE, NULL, 0, a + row, b, depth, SUM_SQUARES, NULL, its)
         row += height
+    squares[0] = squares[0] + widen(its[0] + its[1])

@@ -488,6 +488,12 @@ class Executor:
         self.applied = done - (status != DONE)
         return done, status
 
+    def arm(self, *, mode: int, hyper: Mapping[str, float], seed: int) -> None:
+        """Nothing to get ready: there are no quick single steps here."""
+
+    def step(self, X: Array, y: Array, number: int, seen: int = 0) -> None:
+        """None: use `bind` and `train`."""
+
     def begin(
         self, rows: Integers, batch_size: int, *, merge_single: bool, shuffle: bool, seed: int, number: int
     ) -> None:

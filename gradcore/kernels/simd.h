@@ -161,6 +161,43 @@ SIMD double wsum(wide v) {
 #define INTERLEAVE_LOW(a, b) SHUFFLE(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23)
 #define INTERLEAVE_HIGH(a, b) SHUFFLE(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31)
 #endif
+#if GRADCORE_VECTOR_BYTES == 32
+/* AVX moves elements inside halves of a register twice as fast as across them: two stages inside, one across. */
+#if REAL_IS_SINGLE
+#define PAIR_LOW(a, b) SHUFFLE(a, b, 0, 8, 1, 9, 4, 12, 5, 13)
+#define PAIR_HIGH(a, b) SHUFFLE(a, b, 2, 10, 3, 11, 6, 14, 7, 15)
+#define QUAD_LOW(a, b) SHUFFLE(a, b, 0, 1, 8, 9, 4, 5, 12, 13)
+#define QUAD_HIGH(a, b) SHUFFLE(a, b, 2, 3, 10, 11, 6, 7, 14, 15)
+#define FIRST_HALVES(a, b) SHUFFLE(a, b, 0, 1, 2, 3, 8, 9, 10, 11)
+#define SECOND_HALVES(a, b) SHUFFLE(a, b, 4, 5, 6, 7, 12, 13, 14, 15)
+#else
+#define PAIR_LOW(a, b) SHUFFLE(a, b, 0, 4, 2, 6)
+#define PAIR_HIGH(a, b) SHUFFLE(a, b, 1, 5, 3, 7)
+#define FIRST_HALVES(a, b) SHUFFLE(a, b, 0, 1, 4, 5)
+#define SECOND_HALVES(a, b) SHUFFLE(a, b, 2, 3, 6, 7)
+#endif
+SIMD void vtranspose(real *to, int to_step, const real *from, int from_step) {
+    vec a[LANES], b[LANES];
+    for (int i = 0; i < LANES; i++) a[i] = vload(from + i * from_step);
+    for (int i = 0; i < LANES; i += 2) {
+        b[i] = PAIR_LOW(a[i], a[i + 1]);
+        b[i + 1] = PAIR_HIGH(a[i], a[i + 1]);
+    }
+#if REAL_IS_SINGLE
+    for (int i = 0; i < LANES; i += 4) {
+        a[i] = QUAD_LOW(b[i], b[i + 2]);
+        a[i + 1] = QUAD_HIGH(b[i], b[i + 2]);
+        a[i + 2] = QUAD_LOW(b[i + 1], b[i + 3]);
+        a[i + 3] = QUAD_HIGH(b[i + 1], b[i + 3]);
+    }
+    for (int i = 0; i < LANES; i++) b[i] = a[i];
+#endif
+    for (int i = 0; i < LANES / 2; i++) {
+        vstore(to + i * to_step, FIRST_HALVES(b[i], b[i + LANES / 2]));
+        vstore(to + (i + LANES / 2) * to_step, SECOND_HALVES(b[i], b[i + LANES / 2]));
+    }
+}
+#else
 SIMD void vtranspose(real *to, int to_step, const real *from, int from_step) {
     vec a[LANES], b[LANES];
     for (int i = 0; i < LANES; i++) a[i] = vload(from + i * from_step);
@@ -173,5 +210,6 @@ SIMD void vtranspose(real *to, int to_step, const real *from, int from_step) {
     }
     for (int i = 0; i < LANES; i++) vstore(to + i * to_step, a[i]);
 }
+#endif
 
 #endif

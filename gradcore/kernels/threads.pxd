@@ -156,7 +156,7 @@ cdef inline void team_free(Team* team, int started) noexcept nogil:
 
 cdef inline void adopt(Team* team) noexcept nogil:
     # After a fork the workers live in the parent only: the child goes on alone, to the same bits.
-    if team.process != process_id():
+    if team.size > 1 and team.process != process_id():    # (alone there is nobody to miss, and asking takes a system call)
         team.process = process_id()
         team.size = 1
         team.forked = True
