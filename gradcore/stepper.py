@@ -154,8 +154,7 @@ class Stepper:
             X = np.require(as_inputs(X, self._columns, self._dtype, finite=False), requirements="A")
         if not self._direct or type(y) is not np.ndarray or (y.dtype, y.ndim) != self._target_kind:
             y = self._targets(y)
-        if not y.flags.c_contiguous:
-            y = np.ascontiguousarray(y)
+        y = np.require(y, requirements="CA")
         rows = len(X)
         if rows != len(y) or not 0 < rows <= self._settings.batch_size:
             self._refuse(X, y)
