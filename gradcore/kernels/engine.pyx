@@ -38,7 +38,7 @@ from .program cimport (
 )
 from .shuffle cimport shuffle_rows
 from .simd cimport LANES, REAL_IS_SINGLE, TILE, real
-from .statistics cimport FoldPart, count_flat, dot, fold_finish, fold_panel, safe_norm, safe_squares, sum_squares
+from .statistics cimport FoldPart, count_flat, dot, extremes, fold_finish, fold_panel, safe_norm, safe_squares, sum_squares
 from .threads cimport Team, counter_add, meet, team_run, team_start, team_stop
 from .types cimport (
     ACTIVATION, BATCH_NORM, BATCH_STATISTICS, BIASES, BINARY_CROSS_ENTROPY, CROSS_ENTROPY, DENSE, DONE, DROP, DROPOUT,
@@ -534,17 +534,25 @@ cdef void unit_gradient(Program* p, index u, index rows) noexcept nogil:
             bias_gradient(p, op, rows)
         p.unit_squares[u] = sum_squares(gradient, unit.size, &unused, NULL)
     if p.mode & LIGHT:
-        p.unit_books[u] = sum_squares(gradient, unit.size, &p.unit_peaks[u], &p.unit_bottoms[u])
+        p.unit_books[u] = p.unit_squares[u]
+        extremes(gradient, unit.size, &p.unit_peaks[u], &p.unit_bottoms[u])
+        if unit.rows and not squares_are_safe(p.unit_squares[u], unit.size):
+            p.unit_books[u] = sum_squares(gradient, unit.size, &unused, NULL)
+
+
+cdef bint squares_are_safe(double squares, index n) noexcept nogil:
+    # Whether the squares of n elements lost nothing at either end of their own precision's range: so few elements have
+    # squares that underflow in float32 that they do not show in such a sum.
+    return (1e-30 * n <= squares < 1e36) if REAL_IS_SINGLE else (1e-270 <= squares < 1e300)
 
 
 cdef double gradient_norm(const Program* p) noexcept nogil:
-    # Global norm; the same bits in every thread.  Sums of squares that may have lost something at either end of their
-    # range are taken again: of elements whose squares underflow in float32 there are too few to show in such a sum.
-    cdef double squares = 0.0, low = 1e-30 * p.parameter_size if REAL_IS_SINGLE else 1e-270
+    # Global norm; the same bits in every thread.
+    cdef double squares = 0.0
     cdef index u
     for u in range(p.n_units):
         squares += p.unit_squares[u]
-    if squares != squares or low <= squares < (1e36 if REAL_IS_SINGLE else 1e300):
+    if squares != squares or squares_are_safe(squares, p.parameter_size):
         return sqrt(squares)
     return safe_norm(<const real*>p.gradients, p.parameter_size)
 

@@ -101,6 +101,25 @@ cdef inline double sum_squares(const real* x, index n, double* max_abs, double* 
     return scaled_squares(x, n, max_abs, min_abs, 1)
 
 
+# The extremes of abs(x): NaN left out; min_abs the smallest that is not zero, infinity where there is none.  n: a multiple
+# of 2 LANES.
+cdef inline void extremes(const real* x, index n, double* max_abs, double* min_abs) noexcept nogil:
+    cdef vec a, b, top_a = vsplat(0), top_b = vsplat(0), bottom_a = vsplat(<real>INFINITY), bottom_b = vsplat(<real>INFINITY)
+    cdef index i = 0
+    while i < n:
+        a = vabs(vload(x + i))
+        b = vabs(vload(x + i + LANES))
+        top_a = vmax(a, top_a)
+        top_b = vmax(b, top_b)
+        bottom_a = vmin(a, bottom_a)
+        bottom_b = vmin(b, bottom_b)
+        i += 2 * LANES
+    max_abs[0] = vlargest(vmax(top_a, top_b))
+    min_abs[0] = vsmallest(vmin(bottom_a, bottom_b))
+    if min_abs[0] == 0.0:
+        count_zeros(x, n, min_abs)
+
+
 # Neither overflow nor underflow took a digit of this sum of squares.  Of what lies outside, a multiple by 2^-600 or
 # 2^600 is inside, whichever end of double's range it is.
 cdef inline bint safe_squares(double squares) noexcept nogil:
@@ -233,12 +252,14 @@ cdef inline void exact_moments(FoldPart* part, const real* x, index rows) noexce
         part.deviations = panel_moments(&ignored, &ignored, x, rows, scale_before(differences), scale_after(differences))
 
 
-# The same with BLOCK rows at a time summed in the matrix's own precision, for panels whose largest magnitude is near
-# enough to 1; returns the sum of squared differences, from which the caller sees whether that was precise.
-cdef inline double quick_moments(FoldPart* part, const real* x, index rows, bint with_signal) noexcept nogil:
+# The extremes of abs(x), zeros included, and the moments with BLOCK rows at a time summed in the matrix's own precision:
+# one pass, right where the largest magnitude is near enough to 1; returns the sum of squared differences, from which the
+# caller sees whether that was precise.
+cdef inline double quick_fold(FoldPart* part, const real* x, index rows, bint with_signal) noexcept nogil:
     cdef vec a, b, squares_a, squares_b, sum_a, sum_b, spread_a, spread_b, shift
+    cdef vec top_a = vsplat(0), top_b = vsplat(0), bottom_a = vsplat(<real>INFINITY), bottom_b = vsplat(<real>INFINITY)
     cdef wide squares = wzero(), spread = wzero(), excess = wzero(), low, high
-    cdef double differences
+    cdef double differences = INFINITY
     cdef const real* cell
     cdef index row, end
     cdef int half
@@ -253,6 +274,8 @@ cdef inline double quick_moments(FoldPart* part, const real* x, index rows, bint
             if (end - row) % 2:                            # two rows at a time: sums of their own hide the latency
                 a = vload(cell)
                 squares_a = a * a
+                top_a = vmax(vabs(a), top_a)
+                bottom_a = vmin(vabs(a), bottom_a)
                 if with_signal:
                     sum_a = a - shift
                     spread_a = sum_a * sum_a
@@ -263,6 +286,10 @@ cdef inline double quick_moments(FoldPart* part, const real* x, index rows, bint
                 b = vload(cell + TILE)
                 squares_a = squares_a + a * a
                 squares_b = squares_b + b * b
+                top_a = vmax(vabs(a), top_a)
+                top_b = vmax(vabs(b), top_b)
+                bottom_a = vmin(vabs(a), bottom_a)
+                bottom_b = vmin(vabs(b), bottom_b)
                 if with_signal:
                     a = a - shift
                     b = b - shift
@@ -281,14 +308,30 @@ cdef inline double quick_moments(FoldPart* part, const real* x, index rows, bint
                     high = high + vwide_high(sum_a)
         if with_signal:
             excess = excess + square_of_sums(low, high, rows)
+    part.max_abs = vlargest(vmax(top_a, top_b))
+    part.min_abs = vsmallest(vmin(bottom_a, bottom_b))
     part.squares = wsum(squares)
-    if not with_signal:
-        return INFINITY
-    differences = wsum(spread)
-    part.deviations = differences - wsum(excess)
-    if part.deviations < 0.0:
-        part.deviations = 0.0
+    part.deviations = 0.0
+    if with_signal:
+        differences = wsum(spread)
+        part.deviations = differences - wsum(excess)
+        if part.deviations < 0.0:
+            part.deviations = 0.0
     return differences
+
+
+# How many elements are zero, and the smallest magnitude (infinity: none) of those that are not
+cdef inline index count_zeros(const real* x, index n, double* min_abs) noexcept nogil:
+    cdef vec a, zero = vsplat(0), infinite = vsplat(<real>INFINITY), bottom = infinite
+    cdef mask is_zero, zeros = msplat(0)
+    cdef index i
+    for i in range(n // LANES):
+        a = vabs(vload(x + i * LANES))
+        is_zero = vequal(a, zero)
+        bottom = vmin(vselect(is_zero, infinite, a), bottom)
+        zeros = zeros - is_zero                                        # true is -1
+    min_abs[0] = vsmallest(bottom)
+    return <index>count_lanes(zeros)
 
 
 # Subnormal, infinite and NaN elements
@@ -307,36 +350,21 @@ cdef inline void count_unusual(FoldPart* part, const real* x, index n) noexcept 
     part.nans = count_lanes(nans)
 
 
-# A pass for the extremes, one for the sums, one for counts where the extremes or the sums ask for it.  Pads (columns
-# from `used`) are zeros and count for nothing.  Infinite and NaN elements make the sums so.  exact: never quickly.
+# One pass for extremes and sums, and others only where what it found asks for them.  Pads (columns from `used`) are zeros
+# and count for nothing.  Infinite and NaN elements make the sums so.  exact: sums never quickly.
 cdef inline FoldPart fold_panel(const real* x, index rows, index used, bint with_signal, bint exact) noexcept nogil:
     cdef FoldPart part
-    cdef vec a, b, zero = vsplat(0), infinite = vsplat(<real>INFINITY)
-    cdef vec top_a = zero, top_b = zero, bottom_a = infinite, bottom_b = infinite
-    cdef mask zero_a, zero_b, zeros = msplat(0)
-    cdef double near = ldexp(1.0, 60 if REAL_IS_SINGLE else 480), differences = 0.0
-    cdef index r
-    for r in range(rows):
-        a = vabs(vload(x + r * TILE))
-        b = vabs(vload(x + r * TILE + LANES))
-        zero_a = vequal(a, zero)
-        zero_b = vequal(b, zero)
-        top_a = vmax(a, top_a)
-        top_b = vmax(b, top_b)
-        bottom_a = vmin(vselect(zero_a, infinite, a), bottom_a)
-        bottom_b = vmin(vselect(zero_b, infinite, b), bottom_b)
-        zeros = zeros - zero_a - zero_b                                # true is -1
-    part.max_abs = vlargest(vmax(top_a, top_b))
-    part.min_abs = vsmallest(vmin(bottom_a, bottom_b))
-    part.zeros = count_lanes(zeros) - <double>(TILE - used) * rows
-    part.squares = part.deviations = part.subnormals = part.infs = part.nans = 0.0
+    cdef double near = ldexp(1.0, 60 if REAL_IS_SINGLE else 480), differences
+    if with_signal:
+        differences = quick_fold(&part, x, rows, True)
+    else:
+        differences = quick_fold(&part, x, rows, False)
+    part.zeros = part.subnormals = part.infs = part.nans = 0.0
     part.squares_exponent = part.deviations_exponent = 0
-    if not exact and 1.0 / near <= part.max_abs <= near:
-        if with_signal:
-            differences = quick_moments(&part, x, rows, True)
-        else:
-            differences = quick_moments(&part, x, rows, False)
-    if differences < rows * TILE / (near * near) or part.squares != part.squares:
+    if part.min_abs == 0.0:
+        part.zeros = count_zeros(x, rows * TILE, &part.min_abs) - <double>(TILE - used) * rows
+    if (exact or not 1.0 / near <= part.max_abs <= near or differences < rows * TILE / (near * near)
+            or part.squares != part.squares):
         exact_moments(&part, x, rows)
     if part.min_abs < smallest_normal() or part.max_abs == INFINITY or part.squares != part.squares:
         count_unusual(&part, x, rows * TILE)
