@@ -15,6 +15,7 @@ __version__ = "0.1.0"
 _HOME = {
     "Activation": "layers",
     "BatchNorm": "layers",
+    "LayerNorm": "layers",
     "Dense": "layers",
     "Diagnosis": "diagnosis.diagnose",
     "Dropout": "layers",

@@ -27,6 +27,7 @@ from gradcore.layers import (
     BatchNorm as BatchNorm,
     Dense as Dense,
     Dropout as Dropout,
+    LayerNorm as LayerNorm,
     Residual as Residual,
 )
 from gradcore.network import Network as Network, mlp as mlp

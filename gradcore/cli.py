@@ -147,7 +147,7 @@ def _network_arguments(command: argparse.ArgumentParser) -> None:
     add("--layers", metavar="SIZES", help="hidden layers: 64x20 (20 of 64 units) or 128,64,32  (64x2)")
     add("--activation", metavar="NAME", help="tanh, relu, selu, sigmoid, leaky_relu(0.2), …  (relu)")
     add("--init", metavar="NAME", help="initial weights: auto, he_normal, normal(0.01), …  (auto)")
-    add("--norm", choices=("batch",), help="batch norm in every hidden layer")
+    add("--norm", choices=("batch", "layer"), help="batch norm or layer norm in every hidden layer")
     add("--residual", action="store_true", help="hidden layers in residual blocks")
     add("--dropout", type=float, default=0.0, metavar="RATE", help="after every hidden layer")
     add(

@@ -11,11 +11,12 @@ from numpy.typing import DTypeLike, NDArray
 
 from gradcore import kernels
 from gradcore.errors import check_integer
-from gradcore.layers import Activation, BatchNorm, Dense, Dropout, Layer, Residual, as_layers
+from gradcore.layers import Activation, BatchNorm, Dense, Dropout, Layer, LayerNorm, Residual, as_layers
 from gradcore.plan import ParameterSlot, Plan
 
 ALIGNMENT = 16  # reals: 64 bytes in float32, so that no two parameters share a cache line
-SAVED_ROWS = 3  # of batch norm (types.pxd: Op.saved)
+SAVED_ROWS = 4  # of batch norm (types.pxd: Op.saved)
+SAVED_COLUMNS = 3  # of layer norm
 
 
 def compile_layers(
@@ -130,6 +131,8 @@ class _Ops:
             self._add(
                 "batch_norm", path, columns, columns, weight=0, bias=0, momentum=layer.momentum, eps=layer.eps
             )  # fmt: skip
+        elif isinstance(layer, LayerNorm):
+            self._add("layer_norm", path, columns, columns, weight=0, bias=0, eps=layer.eps)
         elif isinstance(layer, Dropout):
             self._add("dropout", path, columns, columns, parameter=layer.rate)
         else:
@@ -194,7 +197,7 @@ def _keeps_slope(op: np.void) -> bool:
 
 
 def _place_activations(table: NDArray[np.void], padded: Callable[[int], int]) -> int:
-    """Fill `input`, `output` and `fused`; return the padded columns of the workspace."""
+    """Fill `input`, `output`, `fused` and the place of layer norm's statistics; return the padded columns of all."""
     in_place_codes = set(kernels.ACTIVATION_CODES.values()) - {
         kernels.ACTIVATION_CODES["softmax"], kernels.ACTIVATION_CODES["identity"]
     }  # fmt: skip
@@ -207,6 +210,8 @@ def _place_activations(table: NDArray[np.void], padded: Callable[[int], int]) ->
         elif not _is(op, "fork"):
             slot, end = end, end + padded(int(op["columns_out"]))
         op["output"] = slot
+        if _is(op, "layer_norm"):
+            op["saved"], end = end, end + padded(SAVED_COLUMNS)
     return end
 
 
@@ -264,7 +269,7 @@ def _place_parameters(
     for i, (op, path) in enumerate(zip(table, paths, strict=True)):
         inputs, units = int(op["columns_in"]), int(op["columns_out"])
         dense = _is(op, "dense")
-        if not dense and not _is(op, "batch_norm"):
+        if not (dense or _is(op, "batch_norm") or _is(op, "layer_norm")):
             continue
         for at, kind, rows in (
             ("weight", "weight" if dense else "gamma", inputs if dense else 1),
@@ -273,9 +278,9 @@ def _place_parameters(
             if op[at] >= 0:
                 op[at] = place("parameters", rows * padded(units))
                 parameters[f"{_dotted(path)}.{kind}"] = ParameterSlot(int(op[at]), rows, units, kind, i)
-        if not dense:
+        if _is(op, "batch_norm"):
             op["state"] = place("state", 2 * padded(units))
             op["saved"] = place("saved", SAVED_ROWS * padded(units))
-        elif op["input"] != 0 or input_gradient:
+        elif dense and (op["input"] != 0 or input_gradient):
             op["transposed"] = place("transposed", units * padded(inputs))
     return parameters, sizes

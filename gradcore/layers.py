@@ -110,6 +110,32 @@ class BatchNorm:
 
 
 @dataclass(frozen=True)
+class LayerNorm:
+    """Normalise each row over its columns, then scale by gamma and shift by beta, as in ``torch.nn.LayerNorm``.
+
+    Nothing depends on the other rows of the batch: there are no running statistics, training and inference are the
+    same, and a batch may be a single row.
+
+    Source: Ba, Kiros & Hinton, "Layer Normalization" (2016).
+
+    Parameters
+    ----------
+    eps : float
+        Added to the variance, greater than 0.
+
+    Examples
+    --------
+    >>> LayerNorm()
+    LayerNorm(eps=1e-05)
+    """
+
+    eps: float = 1e-5
+
+    def __post_init__(self) -> None:
+        _store(self, eps=check_positive("eps of LayerNorm", self.eps))
+
+
+@dataclass(frozen=True)
 class Dropout:
     """In training, set elements to zero with probability `rate` and divide the others by 1 - rate.
 
@@ -148,7 +174,8 @@ class Residual:
             raise ValueError("Residual needs at least one layer inside")
 
 
-Layer = Dense | Activation | BatchNorm | Dropout | Residual
+Layer = Dense | Activation | BatchNorm | LayerNorm | Dropout | Residual
+NORMS = (BatchNorm, LayerNorm)
 
 
 def as_layers(layers: Iterable[Layer | str]) -> tuple[Layer, ...]:

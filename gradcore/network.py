@@ -16,7 +16,7 @@ from gradcore import kernels
 from gradcore.compiler import compile_layers
 from gradcore.errors import check_flag, check_fraction, check_integer, check_number, check_positive
 from gradcore.gradients import check_gradients
-from gradcore.layers import Activation, BatchNorm, Dense, Dropout, Layer, Residual, as_layers
+from gradcore.layers import Activation, BatchNorm, Dense, Dropout, Layer, LayerNorm, Residual, as_layers
 from gradcore.losses import Loss, resolve as resolve_loss
 from gradcore.optimizers import Optimizer, resolve as resolve_optimizer
 from gradcore.parameters import Parameters, untile
@@ -55,7 +55,7 @@ class Network:
     Parameters
     ----------
     layers : list of layers and activation names
-        `Dense`, `BatchNorm`, `Dropout`, `Residual`, `Activation` or bare names such as ``"relu"``.
+        `Dense`, `BatchNorm`, `LayerNorm`, `Dropout`, `Residual`, `Activation` or bare names such as ``"relu"``.
     input_size : int
         Columns of X.
     dtype : "float32" or "float64"
@@ -878,12 +878,15 @@ class Network:
             yield
 
 
+_NORMS = {"batch": BatchNorm, "layer": LayerNorm}
+
+
 def mlp(
     sizes: Sequence[int],
     *,
     activation: str = "relu",
     init: str | Callable[..., Any] = "auto",
-    norm: Literal["batch"] | None = None,
+    norm: Literal["batch", "layer"] | None = None,
     residual: bool = False,
     residual_scale: float | Literal["auto"] = 1.0,
     dropout: float = 0.0,
@@ -900,8 +903,8 @@ def mlp(
         After every hidden layer.
     init : str or callable
         Initial weights of all dense layers.
-    norm : "batch" or None
-        Batch norm between every hidden dense layer and its activation.
+    norm : "batch", "layer" or None
+        Batch norm or layer norm between every hidden dense layer and its activation.
     residual : bool
         Put every hidden layer whose input is as wide as its output into a residual block of its own (dense, norm,
         activation, dropout: ``x + s f(x)``); the others stay as they are.
@@ -928,8 +931,8 @@ def mlp(
         raise TypeError(f"sizes must be a list of integers such as [64, 128, 10]: {error}") from None
     if len(widths) < 2:
         raise ValueError(f"sizes needs at least the inputs and the outputs, got {widths}")
-    if norm not in (None, "batch"):
-        raise ValueError(f"norm must be 'batch' or None, got {norm!r}")
+    if norm not in (None, *_NORMS):
+        raise ValueError(f"norm must be 'batch', 'layer' or None, got {norm!r}")
     rate = check_fraction("dropout", dropout)
     blocks = sum(inputs == units for inputs, units in pairwise(widths[:-1])) if residual else 0
     layers = mlp_layers(
@@ -944,7 +947,7 @@ def mlp_layers(
     *,
     activation: str,
     init: str | Callable[..., Any],
-    norm: Literal["batch"] | None,
+    norm: Literal["batch", "layer"] | None,
     residual: bool,
     residual_scale: float,
     dropout: float,
@@ -953,8 +956,8 @@ def mlp_layers(
     layers: list[Layer] = []
     for inputs, units in pairwise(widths[:-1]):
         block: list[Layer] = [Dense(units, init=init)]
-        if norm == "batch":
-            block.append(BatchNorm())
+        if norm:
+            block.append(_NORMS[norm]())
         block.append(Activation(activation))
         if dropout:
             block.append(Dropout(dropout))

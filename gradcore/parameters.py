@@ -132,12 +132,12 @@ def untile(arena: Array, offset: int, rows: int, columns: int, width: int) -> Ar
 
 
 def _slots(plan: Plan) -> Iterator[tuple[str, Slot]]:
-    """Name every array in the order of the layers; the running statistics follow the beta of their op."""
+    """Name every array in the order of the layers; running statistics follow the beta of their op."""
     for name, parameter in plan.parameter_names.items():
         matrix = parameter.kind == "weight"
         shape = (parameter.columns, parameter.rows) if matrix else (parameter.columns,)
         yield name, Slot(parameter.offset, parameter.rows if matrix else 1, parameter.columns, shape, False)
-        if parameter.kind == "beta":
+        if parameter.kind == "beta" and plan.table[parameter.op]["state"] >= 0:
             columns = parameter.columns
             padded = -(-columns // plan.tile) * plan.tile
             for number, state in enumerate(STATE):
@@ -163,7 +163,7 @@ def initializer_of(plan: Plan, layers: tuple[Layer, ...], op: int, kind: str) ->
 
 def _following_activation(plan: Plan, layers: tuple[Layer, ...], op: int) -> Activation | None:
     """Return the activation that a dense op's output goes through, with or without norm and dropout before it."""
-    passed = (kernels.OP_KINDS["batch_norm"], kernels.OP_KINDS["dropout"])
+    passed = {kernels.OP_KINDS[name] for name in ("batch_norm", "layer_norm", "dropout")}
     for follower in range(op + 1, len(plan.table)):
         kind = int(plan.table[follower]["kind"])
         if kind == kernels.OP_KINDS["activation"]:

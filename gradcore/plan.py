@@ -116,6 +116,8 @@ def _notes(kind: str, op: np.void) -> str:
         return f"{'join' if kind == 'fork' else 'fork'} is op {op['partner']}{scale}"
     if kind == "batch_norm":
         return f"momentum {op['momentum']:g}, eps {op['eps']:g}"
+    if kind == "layer_norm":
+        return f"eps {op['eps']:g}"
     if kind == "dropout":
         return f"rate {op['parameter']:g}"
     in_place = ["in place"] if op["input"] == op["output"] else []

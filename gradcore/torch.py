@@ -23,7 +23,7 @@ from gradcore.diagnosis.diagnose import Diagnosis, diagnose as diagnose_network
 from gradcore.errors import GradcoreWarning, check_integer
 from gradcore.health.faults import Fault
 from gradcore.health.loss_curve import constant_loss
-from gradcore.layers import Activation, BatchNorm, Dense, Dropout, Layer
+from gradcore.layers import Activation, BatchNorm, Dense, Dropout, Layer, LayerNorm
 from gradcore.network import Network
 from gradcore.optimizers import SGD, Adam, AdamW, Optimizer
 
@@ -51,11 +51,11 @@ def diagnose(
 ) -> Diagnosis | ArraysDiagnosis:
     """Say what keeps a PyTorch model from learning, where and why.  The model is never changed.
 
-    A plain chain of Linear, activations, BatchNorm1d and Dropout under cross-entropy, binary cross-entropy or mean
-    squared error is rebuilt with the same weights, and the whole diagnosis follows: alternatives, causes and theory.
-    That it is the same network and the same loss is checked by their numbers.  Of any other model one forward and
-    backward pass is recorded, and the same rules look at that; a frozen layer is booked with the gradient that it would
-    have.
+    A plain chain of Linear, activations, BatchNorm1d, LayerNorm and Dropout under cross-entropy, binary cross-
+    entropy or mean squared error is rebuilt with the same weights, and the whole diagnosis follows: alternatives,
+    causes and theory. That it is the same network and the same loss is checked by their numbers. Of any other
+    model one forward and backward pass is recorded, and the same rules look at that; a frozen layer is booked with
+    the gradient that it would have.
 
     Parameters
     ----------
@@ -457,6 +457,8 @@ def _layer(module: nn.Module) -> Layer | None:
         and module.momentum is not None
     ):
         return BatchNorm(momentum=module.momentum, eps=module.eps)
+    if isinstance(module, nn.LayerNorm) and module.elementwise_affine and len(module.normalized_shape) == 1:
+        return LayerNorm(eps=module.eps)
     if type(module) is nn.Dropout:
         return Dropout(module.p) if module.p < 1 else None
     spec = _activation(module)
@@ -492,6 +494,8 @@ def _kind(module: nn.Module) -> str | None:
 
 def _parameters(module: nn.Module) -> dict[str, Array]:
     names = {"weight": "weight", "bias": "bias"}
+    if isinstance(module, nn.LayerNorm):
+        names = {"weight": "gamma", "bias": "beta"}
     if isinstance(module, nn.BatchNorm1d):
         names = {
             "weight": "gamma",

@@ -91,6 +91,14 @@ def step(
 
             def operands(r, c, x=x, gamma=gamma, beta=beta):
                 return {"column": x[:, c], "gamma": gamma[c], "beta": beta[c]}
+        elif kind == "layer_norm":
+            gamma, beta, wide = P[mine["gamma"]], P[mine["beta"]], x.astype(WIDE)
+            mean, variance = wide.mean(axis=1, keepdims=True), wide.var(axis=1, keepdims=True)
+            slopes[op] = (wide - mean) / np.sqrt(variance + row["eps"]), 1 / np.sqrt(variance + row["eps"])
+            z = gamma * slopes[op][0] + beta
+
+            def operands(r, c, x=x, gamma=gamma, beta=beta):
+                return {"row": x[r], "gamma": gamma[c], "beta": beta[c]}
         elif kind == "dropout":
             slopes[op] = np.empty_like(x)
             reference.dropout(
@@ -151,6 +159,17 @@ def step(
 
             def operands(r, c, d=d, x=x, gamma=gamma):
                 return {"d_output": d[:, c], "column": x[:, c], "gamma": gamma[c]}
+        elif kind == "layer_norm":
+            normal, inverse = slopes[op]
+            gamma = P[mine["gamma"]]
+            found = {"gamma": (wide * normal).sum(axis=0), "beta": wide.sum(axis=0)}
+            g = gamma * wide
+            d_in = inverse * (
+                g - g.mean(axis=1, keepdims=True) - normal * (g * normal).mean(axis=1, keepdims=True)
+            )
+
+            def operands(r, c, d=d, x=x, gamma=gamma):
+                return {"d_output": d[r], "row": x[r], "gamma": gamma}
         elif kind == "activation" and ACTIVATIONS[row["code"]] == "softmax":
             y_ = outputs[op]
             # the difference may overflow where the product would not
@@ -175,10 +194,9 @@ def step(
         for part, name in mine.items():
             gradients[name] = found[part].astype(dtype)
 
-            def of_gradient(*at, d=d, x=x, part=part):
-                return {"d_output": d[:, at[0]]} | (
-                    {"input": x[:, at[-1]]} if part in ("weight", "gamma") else {}
-                )
+            def of_gradient(*at, d=d, x=x, part=part, kind=kind):
+                inputs = x if kind == "layer_norm" else x[:, at[-1]]
+                return {"d_output": d[:, at[0]]} | ({"input": inputs} if part in ("weight", "gamma") else {})
 
             yield Site("backward", op, names[op], f"{part} gradient", gradients[name], of_gradient)
         d = d_in.astype(dtype)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gradcore import Activation, BatchNorm, Dense, Dropout, Network, Residual
+from gradcore import Activation, BatchNorm, Dense, Dropout, LayerNorm, Network, Residual
 from gradcore.kernels import reference
 
 Array = Any
@@ -66,6 +66,11 @@ class SlowBooks:
                 node.slope = 1 / np.sqrt(x.var(axis=0) + layer.eps)
                 normal = (x - x.mean(axis=0)) * node.slope
                 node.y = self.p[f"{node.path}.gamma"] * normal + self.p[f"{node.path}.beta"]
+            elif isinstance(layer, LayerNorm):
+                node.kind = "layer_norm"
+                node.slope = 1 / np.sqrt(x.var(axis=1, keepdims=True) + layer.eps)
+                normal = (x - x.mean(axis=1, keepdims=True)) * node.slope
+                node.y = self.p[f"{node.path}.gamma"] * normal + self.p[f"{node.path}.beta"]
             elif isinstance(layer, Dropout):
                 node.kind = "dropout"
                 node.y, node.slope = np.empty_like(x), np.empty_like(x)
@@ -94,6 +99,12 @@ class SlowBooks:
                 node.gradients = [(d * normal).sum(axis=0), d.sum(axis=0)]
                 inner = d - d.mean(axis=0) - normal * (d * normal).mean(axis=0)
                 d = self.p[f"{node.path}.gamma"] * node.slope * inner
+            elif node.kind == "layer_norm":
+                normal = (node.x - node.x.mean(axis=1, keepdims=True)) * node.slope
+                node.gradients = [(d * normal).sum(axis=0), d.sum(axis=0)]
+                g = self.p[f"{node.path}.gamma"] * d
+                through = normal * (g * normal).mean(axis=1, keepdims=True)
+                d = node.slope * (g - g.mean(axis=1, keepdims=True) - through)
             elif node.kind == "residual":
                 node.by_skip, node.by_branch = d, self.backward(node.inside, node.layer.scale * d)
                 d = node.by_skip + node.by_branch
@@ -107,13 +118,15 @@ def random_layers(rng: np.random.Generator, width: int, depth: int = 3) -> list[
     """A random stack that keeps its width, with blocks in blocks."""
     layers: list[Any] = []
     for _ in range(rng.integers(1, 4)):
-        kind = rng.choice(["dense", "activation", "batch_norm", "dropout", "residual"])
+        kind = rng.choice(["dense", "activation", "batch_norm", "layer_norm", "dropout", "residual"])
         if kind == "dense":
             layers.append(Dense(width, use_bias=bool(rng.integers(2)), bias_init="normal(0.3)"))
         elif kind == "activation":
             layers.append(str(rng.choice(["tanh", "relu", "sigmoid", "leaky_relu(0.2)", "gelu"])))
         elif kind == "batch_norm":
             layers.append(BatchNorm())
+        elif kind == "layer_norm":
+            layers.append(LayerNorm())
         elif kind == "dropout":
             layers.append(Dropout(0.3))
         elif depth:

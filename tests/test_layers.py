@@ -4,10 +4,10 @@ import math
 import pytest
 
 from gradcore.initializers import zeros
-from gradcore.layers import Activation, BatchNorm, Dense, Dropout, Residual, as_layers
+from gradcore.layers import Activation, BatchNorm, Dense, Dropout, LayerNorm, Residual, as_layers
 
 NAN, INF = math.nan, math.inf
-LAYERS = [Dense(3), Activation("relu"), BatchNorm(), Dropout(0.5), Residual([Dense(3), "relu"])]
+LAYERS = [Dense(3), Activation("relu"), BatchNorm(), LayerNorm(), Dropout(0.5), Residual([Dense(3), "relu"])]
 
 
 @pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: type(layer).__name__)
@@ -17,13 +17,14 @@ def test_a_layer_is_a_frozen_description(layer):
         setattr(layer, field, 1)
     assert dataclasses.replace(layer) == layer
     assert hash(dataclasses.replace(layer)) == hash(layer)
-    names = {c.__name__: c for c in (Dense, Activation, BatchNorm, Dropout, Residual)}
+    names = {c.__name__: c for c in (Dense, Activation, BatchNorm, LayerNorm, Dropout, Residual)}
     assert eval(repr(layer), names) == layer
 
 
 def test_defaults_are_the_promised_ones():
     assert Dense(4) == Dense(4, init="auto", bias_init="zeros", use_bias=True)
     assert BatchNorm() == BatchNorm(momentum=0.1, eps=1e-5)
+    assert LayerNorm() == LayerNorm(eps=1e-5)
     assert Residual(["relu"]).scale == 1.0
 
 
@@ -87,6 +88,8 @@ def test_momentum_of_batch_norm(momentum):
 def test_eps_of_batch_norm(eps):
     with pytest.raises(ValueError, match="eps of BatchNorm"):
         BatchNorm(eps=eps)
+    with pytest.raises(ValueError, match="eps of LayerNorm"):
+        LayerNorm(eps=eps)
 
 
 @pytest.mark.parametrize("rate", [1, -0.1, 2, NAN, INF])

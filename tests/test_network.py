@@ -406,7 +406,7 @@ def test_scaled_branches_keep_fifty_relu_blocks_in_bounds(rng):
         (lambda: mlp(3), "list of integers"),
         (lambda: mlp([3, 4, 1], activation="rleu"), "did you mean 'relu'"),
         (lambda: mlp([3, 4, 1], init="he_norml"), "did you mean 'he_normal'"),
-        (lambda: mlp([3, 4, 1], norm="layer"), "norm"),
+        (lambda: mlp([3, 4, 1], norm="group"), "norm"),
         (lambda: mlp([3, 4, 1], dropout=1.0), "dropout"),
         (lambda: mlp([3, 1], dtype="float16"), "dtype"),
         (lambda: mlp([3, 1], seed=-1), "seed"),

@@ -87,6 +87,7 @@ def test_every_kind_of_op_is_made_by_a_layer_and_known_to_the_twin():
         gradcore.Dense(4),
         "relu",
         gradcore.BatchNorm(),
+        gradcore.LayerNorm(),
         gradcore.Dropout(0.5),
         gradcore.Residual([gradcore.Dense(4)]),
     ]

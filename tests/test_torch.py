@@ -116,11 +116,10 @@ def test_the_model_is_never_changed(make):
     assert torch.equal(state, torch.random.get_rng_state())
 
 
-def test_batch_norm_and_dropout():
+@pytest.mark.parametrize("norm", [nn.BatchNorm1d, nn.LayerNorm])
+def test_norm_and_dropout(norm):
     torch.manual_seed(0)
-    model = nn.Sequential(
-        nn.Linear(64, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Dropout(0.2), nn.Linear(32, 10)
-    )
+    model = nn.Sequential(nn.Linear(64, 32), norm(32), nn.ReLU(), nn.Dropout(0.2), nn.Linear(32, 10))
     model(X)  # running statistics of their own
     before = state_of(model)
     diagnosis = gt.diagnose(model, LOSS, (X, Y))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gradcore import BatchNorm, Dense, Network
+from gradcore import BatchNorm, Dense, LayerNorm, Network
 from gradcore.optimizers import resolve
 
 torch = pytest.importorskip("torch")
@@ -44,7 +44,8 @@ LOSSES = {
 def pair(activation="tanh", *, norm=False, outputs=4):
     """The same network twice."""
     # a bias before batch norm has no gradient but rounding, which Adam turns into whole steps
-    hidden = [Dense(10, use_bias=not norm), *[BatchNorm(momentum=0.2)] * norm, activation]
+    norms = {True: [BatchNorm(momentum=0.2)], "layer": [LayerNorm(eps=1e-3)], False: []}[norm]
+    hidden = [Dense(10, use_bias=norm is not True), *norms, activation]
     net = Network([*hidden, *hidden, Dense(outputs)], input_size=6, dtype="float64", seed=0)
     modules, width = [], 6
     for layer in net.layers:
@@ -53,6 +54,8 @@ def pair(activation="tanh", *, norm=False, outputs=4):
             width = layer.units
         elif isinstance(layer, BatchNorm):
             modules.append(torch.nn.BatchNorm1d(width, eps=layer.eps, momentum=layer.momentum))
+        elif isinstance(layer, LayerNorm):
+            modules.append(torch.nn.LayerNorm(width, eps=layer.eps))
         else:
             modules.append(ACTIVATIONS[activation]())
     model = torch.nn.Sequential(*modules).double()
@@ -147,6 +150,27 @@ def test_losses(loss):
 @pytest.mark.parametrize("optimizer", ["sgd(0.1, momentum=0.9)", "adam(0.01)"])
 def test_clipping(optimizer, clip):
     compare(*pair(), optimizer, **clip)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd(0.1, momentum=0.9)", "adam(0.01)"])
+def test_layer_norm(optimizer):
+    compare(*pair(norm="layer"), optimizer)
+
+
+def test_layer_norm_forward_and_backward():
+    net, model = pair(norm="layer")
+    X, y = batches("mse")
+    torch.nn.functional.mse_loss(model(torch.from_numpy(X)), torch.from_numpy(y)).backward()
+    loss, gradients = net.loss_and_gradients(X, y)
+    with torch.no_grad():
+        expected = model(torch.from_numpy(X)).numpy()
+    np.testing.assert_allclose(net.forward(X), expected, rtol=0, atol=1e-12 * np.abs(expected).max())
+    assert loss == pytest.approx(((expected - y) ** 2).mean(), rel=1e-12)
+    for name, parameter in model.named_parameters():
+        ours = next(g for n, g in gradients.items() if _torch_name(n) == name)
+        np.testing.assert_allclose(
+            ours, parameter.grad.numpy(), rtol=0, atol=1e-12 * float(parameter.grad.abs().max())
+        )
 
 
 @pytest.mark.parametrize("optimizer", ["sgd(0.1, momentum=0.9)", "adam(0.01)"])

@@ -6,11 +6,21 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 from gradcore import activations, initializers
 from gradcore.diagnosis.observe import Batch
-from gradcore.layers import Activation, BatchNorm, Dense, Dropout, Layer, Residual, split_groups
+from gradcore.layers import (
+    NORMS,
+    Activation,
+    BatchNorm,
+    Dense,
+    Dropout,
+    Layer,
+    LayerNorm,
+    Residual,
+    split_groups,
+)
 from gradcore.network import mlp_layers
 from gradcore.optimizers import Optimizer
 
@@ -23,7 +33,7 @@ _SHORT = {
 _NAMES: dict[str, Callable[[Any], str]] = {
     "activation": str,
     "init": lambda init: _SHORT.get(init, init),
-    "norm": lambda _: "batch norm",
+    "norm": lambda kind: "layer norm" if kind == "layer" else "batch norm",
     "residual": lambda _: "residual blocks",
     "without_norm": lambda _: "no norm",
     "without_dropout": lambda _: "no dropout",
@@ -72,8 +82,10 @@ class Change:
     ----------
     activation, init : str or None
         Of all hidden layers; initial weights of all dense layers (biases then start at zero).
-    norm, residual : bool
-        Add batch norm after every hidden dense layer; wrap hidden layers in residual blocks.
+    norm : bool or "layer"
+        Add batch norm (or layer norm) after every hidden dense layer.
+    residual : bool
+        Wrap hidden layers in residual blocks.
     without_norm, without_dropout : bool
         Leave norm, dropout away.
     depth : float
@@ -112,7 +124,7 @@ class Change:
 
     activation: str | None = None
     init: str | None = None
-    norm: bool = False
+    norm: bool | Literal["layer"] = False
     residual: bool = False
     without_norm: bool = False
     without_dropout: bool = False
@@ -205,7 +217,7 @@ class Change:
         for group in hidden:
             changed = self._kept(tuple(self._hidden(layer) for layer in group))
             if self.norm:
-                changed = _with_norm(changed)
+                changed = self._with_norm(changed)
             if self.dropout and not has(changed, Dropout):
                 changed = (*changed, Dropout(self.dropout))
             # norm, dropout or an activation may come before the first dense layer
@@ -234,11 +246,20 @@ class Change:
             return layer
         whole = tuple(self._hidden(part) for part in layer.layers)
         inner = self._kept(whole) or whole  # a block that holds nothing else keeps it
-        return Residual(_with_norm(inner) if self.norm else inner, scale=layer.scale)
+        return Residual(self._with_norm(inner) if self.norm else inner, scale=layer.scale)
 
     def _kept(self, layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
-        left_out = ((BatchNorm,) if self.without_norm else ()) + ((Dropout,) if self.without_dropout else ())
+        left_out = (NORMS if self.without_norm else ()) + ((Dropout,) if self.without_dropout else ())
         return tuple(layer for layer in layers if not isinstance(layer, left_out))
+
+    def _with_norm(self, layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
+        result: list[Layer] = []
+        for i, layer in enumerate(layers):
+            result.append(layer)
+            following = layers[i + 1] if i + 1 < len(layers) else None
+            if isinstance(layer, Dense) and not isinstance(following, NORMS):
+                result.append(LayerNorm() if self.norm == "layer" else BatchNorm())
+        return tuple(result)
 
     def _dense(self, layer: Dense) -> Dense:
         return layer if self.init is None else _with_init(layer, self.init)
@@ -288,22 +309,12 @@ def dense_layers(layers: tuple[Layer, ...]) -> tuple[Dense, ...]:
     return tuple(found)
 
 
-def has(layers: tuple[Layer, ...], kind: type[Layer]) -> bool:
-    """Whether a kind of layer occurs anywhere."""
+def has(layers: tuple[Layer, ...], kind: type[Layer] | tuple[type[Layer], ...]) -> bool:
+    """Whether a kind of layer, or one of some kinds, occurs anywhere."""
     return any(
         isinstance(layer, kind) or (isinstance(layer, Residual) and has(layer.layers, kind))
         for layer in layers
     )
-
-
-def _with_norm(layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
-    result: list[Layer] = []
-    for i, layer in enumerate(layers):
-        result.append(layer)
-        following = layers[i + 1] if i + 1 < len(layers) else None
-        if isinstance(layer, Dense) and not isinstance(following, BatchNorm):
-            result.append(BatchNorm())
-    return tuple(result)
 
 
 def describe(layers: tuple[Layer, ...], input_size: int | None = None) -> str | None:
@@ -326,7 +337,7 @@ def describe(layers: tuple[Layer, ...], input_size: int | None = None) -> str | 
     arguments: dict[str, Any] = {
         "activation": activations[0],
         "init": dense[0].init,
-        "norm": "batch" if has(layers, BatchNorm) else None,
+        "norm": "batch" if has(layers, BatchNorm) else "layer" if has(layers, LayerNorm) else None,
         "residual": has(layers, Residual),
         "residual_scale": scales[0] if scales else 1.0,
         "dropout": rates[0] if rates else 0.0,

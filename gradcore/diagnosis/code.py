@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from gradcore.diagnosis.arrays import ArraysDiagnosis
 from gradcore.diagnosis.changes import dense_layers, describe
-from gradcore.layers import Activation, BatchNorm, Dense, Dropout, Layer, Residual, split_groups
+from gradcore.layers import Activation, BatchNorm, Dense, Dropout, Layer, LayerNorm, Residual, split_groups
 
 if TYPE_CHECKING:
     from gradcore.diagnosis.diagnose import Diagnosis
@@ -84,6 +84,8 @@ def _written(layer: Layer) -> str:
             return f"gradcore.Dense({units}{others})"
         case Dropout(rate):
             return f"gradcore.Dropout({rate!r})"
+        case LayerNorm(eps):
+            return f"gradcore.LayerNorm({_others(eps=(eps, 1e-5)).removeprefix(', ')})"
         case BatchNorm(momentum, eps):
             return (
                 f"gradcore.BatchNorm({_others(momentum=(momentum, 0.1), eps=(eps, 1e-5)).removeprefix(', ')})"

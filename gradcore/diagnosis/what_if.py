@@ -29,7 +29,7 @@ from gradcore.diagnosis.variants import Variants
 from gradcore.health.evidence import Books, Evidence
 from gradcore.health.faults import Fault
 from gradcore.health.rules import certain
-from gradcore.layers import Activation, BatchNorm, Dropout, Residual, split_groups
+from gradcore.layers import NORMS, Activation, Dropout, Residual, split_groups
 from gradcore.network import Network
 from gradcore.optimizers import SGD, Adam
 
@@ -257,7 +257,7 @@ def alternatives(variants: Variants, setting: Setting, evidence: Evidence) -> li
         changes.append(Change(standardise_targets=True))
     if has(layers, Dropout):
         changes.append(Change(without_dropout=True))
-    changes += [Change(without_norm=True)] if has(layers, BatchNorm) else [Change(norm=True)]
+    changes += [Change(without_norm=True)] if has(layers, NORMS) else [Change(norm=True)]
     if not has(layers, Residual):
         changes.append(Change(residual=True))
         narrowest = min((layer.units for layer in dense_layers(layers)[:-1]), default=WIDE)
@@ -273,7 +273,7 @@ def alternatives(variants: Variants, setting: Setting, evidence: Evidence) -> li
     rates = (10.0, 3.0, 0.3, 0.1) if large else (10.0, 0.1)
     changes += [change.with_(Change(rate=factor)) for change in pairs[:4] for factor in rates]
     changes += [change.with_(Change(standardise=True)) for change in pairs[: 2 if large else 4]]
-    if not has(layers, BatchNorm):
+    if not has(layers, NORMS):
         changes += [change.with_(Change(norm=True)) for change in (*pairs[:2], Change(residual=True))]
     return changes
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -202,11 +203,11 @@ class _Ops:
         result = np.where(finite & (result == 0) & (nonzero != 0), info.smallest_subnormal, result)
         return np.where(finite & np.isinf(result), info.max, result)
 
-    def batch_norm(self, op: int) -> tuple[Array, Array, Array]:
+    def norm(self, op: int, axis: int) -> tuple[Array, Array, Array]:
         """Normalised input, 1 / deviation, and a bound of abs(normalised input) before the mean was taken off."""
         x = self.x(op)
-        mean = x.mean(axis=0)
-        variance = np.square(x - mean).mean(axis=0) + self.wide.type(self.table["eps"][op])
+        mean = x.mean(axis=axis, keepdims=True)
+        variance = np.square(x - mean).mean(axis=axis, keepdims=True) + self.wide.type(self.table["eps"][op])
         inverse = np.where(variance > 0, 1 / np.sqrt(variance), 0)
         return (x - mean) * inverse, inverse, (np.abs(x) + np.abs(mean)) * inverse
 
@@ -257,14 +258,14 @@ def _activation_backward(ops: _Ops, op: int) -> Exact:
     return Exact(product, _FEW * ops.u * np.abs(product))
 
 
-def _batch_norm_forward(ops: _Ops, op: int) -> Exact:
-    normal, _, spread = ops.batch_norm(op)
+def _norm_forward(ops: _Ops, op: int, *, axis: int) -> Exact:
+    normal, _, spread = ops.norm(op, axis)
     gamma, beta = ops.weight(op), ops.bias(op)
     return Exact(gamma * normal + beta, _FEW * ops.u * (np.abs(gamma) * spread + np.abs(beta)))
 
 
 def _batch_norm_backward(ops: _Ops, op: int) -> Exact:
-    normal, inverse, spread = ops.batch_norm(op)
+    normal, inverse, spread = ops.norm(op, 0)
     d, gamma, n = ops.d(op), ops.weight(op), ops.replay.rows
     size = np.abs(d)
     value = gamma * inverse * (d - d.sum(axis=0) / n - normal * (d * normal).sum(axis=0) / n)
@@ -272,8 +273,18 @@ def _batch_norm_backward(ops: _Ops, op: int) -> Exact:
     return Exact(value, _FEW * ops.u * terms)
 
 
-def _batch_norm_gradient(ops: _Ops, op: int) -> Exact:
-    normal, _, spread = ops.batch_norm(op)
+def _layer_norm_backward(ops: _Ops, op: int) -> Exact:
+    normal, inverse, spread = ops.norm(op, 1)
+    g = ops.d(op) * ops.weight(op)
+    size = np.abs(g)
+    of_g, of_product = g.mean(axis=1, keepdims=True), (g * normal).mean(axis=1, keepdims=True)
+    sizes = size.mean(axis=1, keepdims=True), (size * spread).mean(axis=1, keepdims=True)
+    terms = inverse * (size + sizes[0] + spread * sizes[1])
+    return Exact(inverse * (g - of_g - normal * of_product), _FEW * ops.u * terms)
+
+
+def _norm_gradient(ops: _Ops, op: int, *, axis: int) -> Exact:
+    normal, _, spread = ops.norm(op, axis)
     d = ops.d(op)
     value, terms = (d * normal).sum(axis=0), (np.abs(d) * spread).sum(axis=0)
     return Exact(value[None, :], _FEW * ops.u * terms[None, :])
@@ -310,7 +321,8 @@ _Formula = Callable[[_Ops, int], Exact]
 _FORWARD: dict[str, _Formula] = {
     "dense": _dense_forward,
     "activation": _activation_forward,
-    "batch_norm": _batch_norm_forward,
+    "batch_norm": partial(_norm_forward, axis=0),
+    "layer_norm": partial(_norm_forward, axis=1),
     "dropout": _dropout_forward,
     "join": _join_forward,
 }
@@ -318,8 +330,13 @@ _BACKWARD: dict[str, _Formula] = {
     "dense": _dense_backward,
     "activation": _activation_backward,
     "batch_norm": _batch_norm_backward,
+    "layer_norm": _layer_norm_backward,
     "dropout": _dropout_backward,
     "fork": _fork_backward,
     "join": _join_backward,
 }
-_GRADIENT: dict[str, _Formula] = {"dense": _dense_gradient, "batch_norm": _batch_norm_gradient}
+_GRADIENT: dict[str, _Formula] = {
+    "dense": _dense_gradient,
+    "batch_norm": partial(_norm_gradient, axis=0),
+    "layer_norm": partial(_norm_gradient, axis=1),
+}

@@ -27,12 +27,14 @@ if TYPE_CHECKING:
 
 GROUPS = ("dense", "activation", "norm", "dropout", "residual")
 
-_DENSE, _ACTIVATION, _BATCH_NORM, _DROPOUT, _FORK, _JOIN = (
-    kernels.OP_KINDS[name] for name in ("dense", "activation", "batch_norm", "dropout", "fork", "join")
+_DENSE, _ACTIVATION, _FORK, _JOIN = (
+    kernels.OP_KINDS[name] for name in ("dense", "activation", "fork", "join")
 )
 _EXPONENTIAL = kernels.ACTIVATION_CODES["exponential"]
-_KIND_NAMES = ("dense", "activation", "batch_norm", "dropout", "residual", "residual")
-_KIND_GROUPS = ("dense", "activation", "norm", "dropout", "residual", "residual")
+_KIND_NAMES = {
+    code: "residual" if name in ("fork", "join") else name for name, code in kernels.OP_KINDS.items()
+}
+_KIND_GROUPS = {code: "norm" if name.endswith("_norm") else name for code, name in _KIND_NAMES.items()}
 
 Array = npt.NDArray[np.float64]
 

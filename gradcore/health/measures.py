@@ -27,8 +27,8 @@ Array = npt.NDArray[np.float64]
 # Logarithms end here: beyond, a number is as good as zero or infinity.
 END = 30.0
 
-_ACTIVATION, _BATCH_NORM, _JOIN, _DROPOUT = (
-    kernels.OP_KINDS[name] for name in ("activation", "batch_norm", "join", "dropout")
+_ACTIVATION, _BATCH_NORM, _LAYER_NORM, _JOIN, _DROPOUT = (
+    kernels.OP_KINDS[name] for name in ("activation", "batch_norm", "layer_norm", "join", "dropout")
 )
 _CODES = max(kernels.ACTIVATION_CODES.values()) + 1
 # by code of the activation
@@ -133,7 +133,7 @@ def measures(evidence: Evidence) -> dict[str, float]:
         "batch": math.log10(evidence.batch_size),
         "rows": math.log10(facts.rows),
         "dropout": float(table["parameter"][kinds == _DROPOUT].max(initial=0.0)),
-        "norm": float((kinds == _BATCH_NORM).any()),
+        "norm": float(np.isin(kinds, (_BATCH_NORM, _LAYER_NORM)).any()),
         "residual": float((kinds == _JOIN).any()),
         "output_activation": float(last != 0),
         "reach": log(evidence.reachable_loss / constant),

@@ -13,13 +13,14 @@ import numpy as np
 import numpy.typing as npt
 
 from gradcore import kernels
+from gradcore.compiler import SAVED_COLUMNS
 
 if TYPE_CHECKING:
     from gradcore.plan import Plan
 
 Array = npt.NDArray[Any]
 
-_FORK = kernels.OP_KINDS["fork"]
+_FORK, _LAYER_NORM = kernels.OP_KINDS["fork"], kernels.OP_KINDS["layer_norm"]
 
 
 def unshared(plan: Plan) -> Plan:
@@ -45,6 +46,8 @@ def unshared(plan: Plan) -> Plan:
         if op["kind"] != _FORK:
             slot, end = end, end + padded(int(op["columns_out"]))
         op["output"] = op["d_output"] = slot
+        if op["kind"] == _LAYER_NORM:
+            op["saved"], end = end, end + padded(SAVED_COLUMNS)
     table["fused"] = 0
     table.flags.writeable = False
     return replace(plan, table=table, activation_columns=end, delta_columns=end)
@@ -113,7 +116,7 @@ class Replay:
         return before
 
     def weight(self, op: int) -> Array:
-        """Return the weights, (inputs, units), of a dense op; of batch norm gamma, (1, columns)."""
+        """Return the weights, (inputs, units), of a dense op; of a norm gamma, (1, columns)."""
         return self._parameter(self.parameters, op, "weight")
 
     def bias(self, op: int) -> Array | None:

@@ -29,6 +29,8 @@ from .door import (
     dropout as dropout,
     fold as fold,
     info as info,
+    layer_norm_backward as layer_norm_backward,
+    layer_norm_forward as layer_norm_forward,
     matmul as matmul,
     optimizer_step as optimizer_step,
     safe_norm as safe_norm,

@@ -6,14 +6,15 @@ from libc.stdlib cimport free
 
 from .activations cimport activation_forward
 from .clipping cimport clip_by_value, scale_by, usable_bound
-from .dense cimport panels_of, used_columns
+from .dense cimport column_sums, panels_of, used_columns
 from .dropout cimport dropout_forward_panel
 from .losses cimport (
     binary_cross_entropy_rows, cross_entropy_rows, softmax_backward_rows, softmax_rows, squared_error_rows,
 )
 from .matmul cimport AS_IT_IS, DEPTH_BLOCK, product_block, transposed_product_rows
 from .normalization cimport (
-    batch_norm_backward_panel, batch_norm_forward_panel, batch_norm_statistics, update_running,
+    Rows, batch_norm_backward_panel, batch_norm_forward_panel, batch_norm_statistics, layer_norm_backward_rows,
+    layer_norm_forward_rows, layer_norm_gamma_gradient, update_running,
 )
 from .optimizers cimport Coefficients, coefficients_of, update
 from .simd cimport TILE, real, wide, wzero
@@ -177,61 +178,65 @@ cdef inline index plain_count_flat(const void* slope, index n, double bound) noe
     return count_flat(<const real*>slope, n, <real>bound)
 
 
-cdef inline int plain_batch_norm_statistics(void* mean, void* variance, void* inverse, const void* x, index rows,
-                                            index columns, double eps) noexcept nogil:
+cdef inline int plain_batch_norm_statistics(void* mean, void* variance, void* inverse, void* shift, const void* x,
+                                            index rows, index columns, double eps) noexcept nogil:
     cdef real* tiled = new_tiled(x, rows, columns)
-    cdef real results[3][32]
+    cdef real results[4][32]
     cdef index panel, c
     if tiled == NULL:
         return -1
     for panel in range(panels_of(columns)):
-        batch_norm_statistics(results[0], results[1], results[2], tiled + panel * rows * TILE, rows, eps)
+        batch_norm_statistics(results[0], results[1], results[2], results[3], tiled + panel * rows * TILE, rows, eps)
         for c in range(used_columns(columns, panel)):
             (<real*>mean)[panel * TILE + c] = results[0][c]
             (<real*>variance)[panel * TILE + c] = results[1][c]
             (<real*>inverse)[panel * TILE + c] = results[2][c]
+            (<real*>shift)[panel * TILE + c] = results[3][c]
     free(tiled)
     return 0
 
 
-cdef inline int plain_batch_norm_forward(void* y, const void* x, const void* mean, const void* inverse, const void* gamma,
-                                         const void* beta, index rows, index columns) noexcept nogil:
+cdef inline int plain_batch_norm_forward(void* y, const void* x, const void* mean, const void* inverse, const void* shift,
+                                         const void* gamma, const void* beta, index rows, index columns) noexcept nogil:
     cdef real* tiled = new_tiled(x, rows, columns)
     cdef real* m = new_tiled(mean, 1, columns)
     cdef real* s = new_tiled(inverse, 1, columns)
+    cdef real* t = new_tiled(shift, 1, columns)
     cdef real* g = new_tiled(gamma, 1, columns)
     cdef real* b = new_tiled(beta, 1, columns)
     cdef index panel, at
-    cdef int failed = tiled == NULL or m == NULL or s == NULL or g == NULL or b == NULL
+    cdef int failed = tiled == NULL or m == NULL or s == NULL or t == NULL or g == NULL or b == NULL
     if not failed:
         for panel in range(panels_of(columns)):
             at = panel * TILE
-            batch_norm_forward_panel(tiled + at * rows, tiled + at * rows, m + at, s + at, g + at, b + at, rows)
+            batch_norm_forward_panel(tiled + at * rows, tiled + at * rows, m + at, s + at, t + at, g + at, b + at, rows)
         untile_matrix(y, tiled, rows, columns)
     free(tiled)
     free(m)
     free(s)
+    free(t)
     free(g)
     free(b)
     return -1 if failed else 0
 
 
 cdef inline int plain_batch_norm_backward(void* d_x, void* d_gamma, void* d_beta, const void* d_y, const void* x,
-                                          const void* mean, const void* inverse, const void* gamma, index rows, index columns,
-                                          bint batch_statistics) noexcept nogil:
+                                          const void* mean, const void* inverse, const void* shift, const void* gamma,
+                                          index rows, index columns, bint batch_statistics) noexcept nogil:
     cdef real* d = new_tiled(d_y, rows, columns)
     cdef real* tiled = new_tiled(x, rows, columns)
     cdef real* m = new_tiled(mean, 1, columns)
     cdef real* s = new_tiled(inverse, 1, columns)
+    cdef real* t = new_tiled(shift, 1, columns)
     cdef real* g = new_tiled(gamma, 1, columns)
     cdef real results[2][32]
     cdef index panel, at, c
-    cdef int failed = d == NULL or tiled == NULL or m == NULL or s == NULL or g == NULL
+    cdef int failed = d == NULL or tiled == NULL or m == NULL or s == NULL or t == NULL or g == NULL
     if not failed:
         for panel in range(panels_of(columns)):
             at = panel * TILE
             batch_norm_backward_panel(d + at * rows, results[0], results[1], d + at * rows, tiled + at * rows, m + at,
-                                      s + at, g + at, rows, batch_statistics)
+                                      s + at, t + at, g + at, rows, batch_statistics)
             for c in range(used_columns(columns, panel)):
                 (<real*>d_gamma)[at + c] = results[0][c]
                 (<real*>d_beta)[at + c] = results[1][c]
@@ -240,6 +245,59 @@ cdef inline int plain_batch_norm_backward(void* d_x, void* d_gamma, void* d_beta
     free(tiled)
     free(m)
     free(s)
+    free(t)
+    free(g)
+    return -1 if failed else 0
+
+
+cdef inline Rows plain_rows(index rows, index columns, const void* mean, const void* inverse, const void* shift) noexcept nogil:
+    cdef Rows result
+    result.step = rows * TILE
+    result.columns = columns
+    result.mean = <real*>mean
+    result.inverse = <real*>inverse
+    result.shift = <real*>shift
+    return result
+
+
+cdef inline int plain_layer_norm_forward(void* y, void* mean, void* inverse, void* shift, const void* x, const void* gamma,
+                                         const void* beta, index rows, index columns, double eps) noexcept nogil:
+    cdef Rows kept = plain_rows(rows, columns, mean, inverse, shift)
+    cdef real* tiled = new_tiled(x, rows, columns)
+    cdef real* g = new_tiled(gamma, 1, columns)
+    cdef real* b = new_tiled(beta, 1, columns)
+    cdef int failed = tiled == NULL or g == NULL or b == NULL
+    if not failed:
+        layer_norm_forward_rows(&kept, tiled, tiled, g, b, 0, rows, eps)
+        untile_matrix(y, tiled, rows, columns)
+    free(tiled)
+    free(g)
+    free(b)
+    return -1 if failed else 0
+
+
+cdef inline int plain_layer_norm_backward(void* d_x, void* d_gamma, void* d_beta, const void* d_y, const void* x,
+                                          const void* mean, const void* inverse, const void* shift, const void* gamma,
+                                          index rows, index columns) noexcept nogil:
+    cdef Rows kept = plain_rows(rows, columns, mean, inverse, shift)
+    cdef real* d = new_tiled(d_y, rows, columns)
+    cdef real* tiled = new_tiled(x, rows, columns)
+    cdef real* g = new_tiled(gamma, 1, columns)
+    cdef real results[2][32]
+    cdef index panel, at, c
+    cdef int failed = d == NULL or tiled == NULL or g == NULL
+    if not failed:
+        for panel in range(panels_of(columns)):
+            at = panel * TILE
+            layer_norm_gamma_gradient(&kept, results[0], d + at * rows, tiled + at * rows, rows, used_columns(columns, panel))
+            column_sums(results[1], d + at * rows, rows)
+            for c in range(used_columns(columns, panel)):
+                (<real*>d_gamma)[at + c] = results[0][c]
+                (<real*>d_beta)[at + c] = results[1][c]
+        layer_norm_backward_rows(&kept, d, d, tiled, g, 0, rows)
+        untile_matrix(d_x, d, rows, columns)
+    free(d)
+    free(tiled)
     free(g)
     return -1 if failed else 0
 

@@ -49,20 +49,35 @@ def sum_squares(x: Array) -> tuple[float, float]: ...
 def safe_norm(x: Array) -> float: ...
 def dot(a: Array, b: Array) -> float: ...
 def count_flat(slope: Array, bound: float) -> int: ...
-def batch_norm_statistics(x: Array, eps: float) -> tuple[Array, Array, Array]: ...
+def batch_norm_statistics(x: Array, eps: float) -> tuple[Array, Array, Array, Array]: ...
 def batch_norm_forward(
-    x: Array, mean: Array, inverse: Array, gamma: Array, beta: Array, out: Array
+    x: Array, mean: Array, inverse: Array, shift: Array, gamma: Array, beta: Array, out: Array
 ) -> Array: ...
 def batch_norm_backward(
     d_y: Array,
     x: Array,
     mean: Array,
     inverse: Array,
+    shift: Array,
     gamma: Array,
     d_x: Array,
     d_gamma: Array,
     d_beta: Array,
     batch_statistics: bool,
+) -> None: ...
+def layer_norm_forward(
+    x: Array, gamma: Array, beta: Array, out: Array, eps: float
+) -> tuple[Array, Array, Array]: ...
+def layer_norm_backward(
+    d_y: Array,
+    x: Array,
+    mean: Array,
+    inverse: Array,
+    shift: Array,
+    gamma: Array,
+    d_x: Array,
+    d_gamma: Array,
+    d_beta: Array,
 ) -> None: ...
 def update_running(
     running_mean: Array, running_variance: Array, mean: Array, variance: Array, rows: int, momentum: float

@@ -62,7 +62,7 @@ cdef extern from "<string.h>" nogil:
 # ------------------------------------------------------------------ the vocabulary of types.pxd, for Python
 
 OP_KINDS = {"dense": DENSE, "activation": ACTIVATION, "batch_norm": BATCH_NORM, "dropout": DROPOUT, "fork": FORK,
-            "join": JOIN}
+            "join": JOIN, "layer_norm": LAYER_NORM}
 ACTIVATION_CODES = {"identity": IDENTITY, "sigmoid": SIGMOID, "tanh": TANH, "relu": RELU, "leaky_relu": LEAKY_RELU,
                     "selu": SELU, "elu": ELU, "gelu": GELU, "exponential": EXPONENTIAL, "softmax": SOFTMAX}
 LOSS_CODES = {"cross_entropy": CROSS_ENTROPY, "binary_cross_entropy": BINARY_CROSS_ENTROPY,
@@ -472,20 +472,21 @@ def count_flat(slope, double bound):
 
 
 def batch_norm_statistics(x, double eps):
-    """(mean, biased variance, 1/sqrt(variance + eps)) of every column."""
+    """Mean, biased variance, 1/sqrt(variance + eps) and shift = -(what rounding took from the mean) · inverse, by column."""
     cdef Buffers buffers = Buffers()
     cdef char code = _code(x)
     cdef Py_ssize_t rows, columns
     rows, columns = _matrix_shape(x, "x")
-    mean, variance, inverse = (np.empty(columns, "f4" if code == b"f" else "f8") for _ in range(3))
+    mean, variance, inverse, shift = (np.empty(columns, "f4" if code == b"f" else "f8") for _ in range(4))
     _memory(_engine(code).batch_norm_statistics(
         buffers.reals(mean, "mean", code, -1, True), buffers.reals(variance, "variance", code, -1, True),
-        buffers.reals(inverse, "inverse", code, -1, True), buffers.reals(x, "x", code, -1, False), rows, columns, eps))
-    return mean, variance, inverse
+        buffers.reals(inverse, "inverse", code, -1, True), buffers.reals(shift, "shift", code, -1, True),
+        buffers.reals(x, "x", code, -1, False), rows, columns, eps))
+    return mean, variance, inverse, shift
 
 
-def batch_norm_forward(x, mean, inverse, gamma, beta, out):
-    """gamma * (x - mean) * inverse + beta."""
+def batch_norm_forward(x, mean, inverse, shift, gamma, beta, out):
+    """gamma * ((x - mean) * inverse + shift) + beta."""
     cdef Buffers buffers = Buffers()
     cdef char code = _code(x)
     cdef Py_ssize_t rows, columns
@@ -493,12 +494,12 @@ def batch_norm_forward(x, mean, inverse, gamma, beta, out):
     _memory(_engine(code).batch_norm_forward(
         buffers.reals(out, "out", code, rows * columns, True), buffers.reals(x, "x", code, -1, False),
         buffers.reals(mean, "mean", code, columns, False), buffers.reals(inverse, "inverse", code, columns, False),
-        buffers.reals(gamma, "gamma", code, columns, False), buffers.reals(beta, "beta", code, columns, False),
-        rows, columns))
+        buffers.reals(shift, "shift", code, columns, False), buffers.reals(gamma, "gamma", code, columns, False),
+        buffers.reals(beta, "beta", code, columns, False), rows, columns))
     return out
 
 
-def batch_norm_backward(d_y, x, mean, inverse, gamma, d_x, d_gamma, d_beta, bint batch_statistics):
+def batch_norm_backward(d_y, x, mean, inverse, shift, gamma, d_x, d_gamma, d_beta, bint batch_statistics):
     """Gradients of a batch norm, written into d_x, d_gamma, d_beta."""
     cdef Buffers buffers = Buffers()
     cdef char code = _code(x)
@@ -509,7 +510,37 @@ def batch_norm_backward(d_y, x, mean, inverse, gamma, d_x, d_gamma, d_beta, bint
         buffers.reals(d_beta, "d_beta", code, columns, True),
         buffers.reals(d_y, "d_y", code, rows * columns, False), buffers.reals(x, "x", code, -1, False),
         buffers.reals(mean, "mean", code, columns, False), buffers.reals(inverse, "inverse", code, columns, False),
-        buffers.reals(gamma, "gamma", code, columns, False), rows, columns, batch_statistics))
+        buffers.reals(shift, "shift", code, columns, False), buffers.reals(gamma, "gamma", code, columns, False), rows, columns,
+        batch_statistics))
+
+
+def layer_norm_forward(x, gamma, beta, out, double eps):
+    """gamma * x̂ + beta, x̂ normalised row by row; mean, inverse and shift of every row, x̂ = (x - mean) * inverse + shift."""
+    cdef Buffers buffers = Buffers()
+    cdef char code = _code(x)
+    cdef Py_ssize_t rows, columns
+    rows, columns = _matrix_shape(x, "x")
+    mean, inverse, shift = (np.empty(rows, "f4" if code == b"f" else "f8") for _ in range(3))
+    _memory(_engine(code).layer_norm_forward(
+        buffers.reals(out, "out", code, rows * columns, True), buffers.reals(mean, "mean", code, -1, True),
+        buffers.reals(inverse, "inverse", code, -1, True), buffers.reals(shift, "shift", code, -1, True),
+        buffers.reals(x, "x", code, -1, False), buffers.reals(gamma, "gamma", code, columns, False),
+        buffers.reals(beta, "beta", code, columns, False), rows, columns, eps))
+    return mean, inverse, shift
+
+
+def layer_norm_backward(d_y, x, mean, inverse, shift, gamma, d_x, d_gamma, d_beta):
+    """Gradients of a layer norm, written into d_x, d_gamma, d_beta."""
+    cdef Buffers buffers = Buffers()
+    cdef char code = _code(x)
+    cdef Py_ssize_t rows, columns
+    rows, columns = _matrix_shape(x, "x")
+    _memory(_engine(code).layer_norm_backward(
+        buffers.reals(d_x, "d_x", code, rows * columns, True), buffers.reals(d_gamma, "d_gamma", code, columns, True),
+        buffers.reals(d_beta, "d_beta", code, columns, True),
+        buffers.reals(d_y, "d_y", code, rows * columns, False), buffers.reals(x, "x", code, -1, False),
+        buffers.reals(mean, "mean", code, rows, False), buffers.reals(inverse, "inverse", code, rows, False),
+        buffers.reals(shift, "shift", code, rows, False), buffers.reals(gamma, "gamma", code, columns, False), rows, columns))
 
 
 def update_running(running_mean, running_variance, mean, variance, Py_ssize_t rows, double momentum):
@@ -726,7 +757,7 @@ cdef class Executor:
         cdef const Op* op
         for i in range(n):
             op = &self.program.ops[i]
-            if op.columns_in < 1 or op.columns_out < 1 or op.kind < DENSE or op.kind > JOIN:
+            if op.columns_in < 1 or op.columns_out < 1 or op.kind < DENSE or op.kind > LAYER_NORM:
                 raise ValueError(f"table: op {i} of kind {op.kind} maps {op.columns_in} to {op.columns_out} columns")
             width_in = _panels(op.columns_in, tile) * tile
             width_out = _panels(op.columns_out, tile) * tile
@@ -744,7 +775,11 @@ cdef class Executor:
                 self._inside(i, "parameters", op.weight, width_out, parameters)
                 self._inside(i, "parameters", op.bias, width_out, parameters)
                 self._inside(i, "state", op.state, 2 * width_out, state)
-                self._inside(i, "saved", op.saved, 3 * width_out, saved)
+                self._inside(i, "saved", op.saved, 4 * width_out, saved)
+            elif op.kind == LAYER_NORM:
+                self._inside(i, "parameters", op.weight, width_out, parameters)
+                self._inside(i, "parameters", op.bias, width_out, parameters)
+                self._inside(i, "activations", op.saved, 3, activations)
             elif op.kind == FORK or op.kind == JOIN:
                 if op.partner < 0 or op.partner >= n or self.program.ops[op.partner].partner != i:
                     raise ValueError(f"table: op {i} has no partner")

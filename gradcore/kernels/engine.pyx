@@ -11,14 +11,14 @@
 from cpython.pycapsule cimport PyCapsule_New
 from libc.math cimport INFINITY, NAN, isfinite, ldexp, sqrt
 from libc.stdint cimport int64_t, uint32_t, uint64_t
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 from .activations cimport activation_forward, largest_slope
 from .arrays cimport (
     plain_activation, plain_batch_norm_backward, plain_batch_norm_forward, plain_batch_norm_statistics,
-    plain_clip_by_value, plain_count_flat, plain_dot, plain_dropout, plain_fold, plain_loss, plain_matmul,
-    plain_safe_norm, plain_scale_by, plain_softmax, plain_softmax_backward, plain_sum_squares, plain_update,
-    plain_update_running, tile_matrix, untile_matrix,
+    plain_clip_by_value, plain_count_flat, plain_dot, plain_dropout, plain_fold, plain_layer_norm_backward,
+    plain_layer_norm_forward, plain_loss, plain_matmul, plain_safe_norm, plain_scale_by, plain_softmax,
+    plain_softmax_backward, plain_sum_squares, plain_update, plain_update_running, tile_matrix, untile_matrix,
 )
 from .clipping cimport adaptive_factor, column_norms, scale_columns
 from .dense cimport (
@@ -30,7 +30,8 @@ from .losses cimport (
     binary_cross_entropy_rows, cross_entropy_rows, softmax_backward_rows, softmax_rows, squared_error_rows,
 )
 from .normalization cimport (
-    batch_norm_backward_panel, batch_norm_forward_panel, batch_norm_inverse, batch_norm_statistics, update_running,
+    Rows, batch_norm_backward_panel, batch_norm_forward_panel, batch_norm_inverse, batch_norm_statistics,
+    layer_norm_backward_rows, layer_norm_forward_rows, layer_norm_gamma_gradient, update_running,
 )
 from .optimizers cimport Coefficients, bound_step, coefficients_of, update
 from .program cimport (
@@ -42,8 +43,8 @@ from .statistics cimport FoldPart, count_flat, dot, extremes, fold_finish, fold_
 from .threads cimport Team, counter_add, meet, team_run, team_start, team_stop
 from .types cimport (
     ACTIVATION, BATCH_NORM, BATCH_STATISTICS, BIASES, BINARY_CROSS_ENTROPY, CROSS_ENTROPY, DENSE, DONE, DROP, DROPOUT,
-    FORK, FULL, INPUT_GRADIENT, JOIN, LIGHT, MEAN_SQUARED_ERROR, NO_LOSS, NONFINITE, NORMS, SOFTMAX, UPDATE,
-    Fold, Hyper, Op, Record, index,
+    FORK, FULL, INPUT_GRADIENT, JOIN, LAYER_NORM, LIGHT, MEAN_SQUARED_ERROR, NO_LOSS, NONFINITE, NORMS, SOFTMAX,
+    UPDATE, Fold, Hyper, Op, Record, index,
 )
 
 # ------------------------------------------------------------------ who does what
@@ -244,7 +245,7 @@ cdef void dropout_op_forward(Program* p, index i, uint32_t step, index first, in
 
 
 cdef real* saved_row(const Program* p, const Op* op, index which) noexcept nogil:
-    # batch norm: 0 batch mean, 1 batch variance, 2 inverse deviation
+    # batch norm: 0 batch mean, 1 batch variance, 2 inverse, 3 shift
     return <real*>p.saved + op.saved + which * panels_of(op.columns_out) * TILE
 
 
@@ -260,12 +261,14 @@ cdef void batch_norm_op_forward(Program* p, const Op* op, int member, int size, 
         if p.mode & BATCH_STATISTICS:
             mean = saved_row(p, op, 0) + at
             batch_norm_statistics(saved_row(p, op, 0) + at, saved_row(p, op, 1) + at, saved_row(p, op, 2) + at,
-                                  x + panel * p.capacity * TILE, rows, op.eps)
+                                  saved_row(p, op, 3) + at, x + panel * p.capacity * TILE, rows, op.eps)
         else:
             mean = running + at
             batch_norm_inverse(saved_row(p, op, 2) + at, running + panels * TILE + at, op.eps)
+            memset(saved_row(p, op, 3) + at, 0, TILE * sizeof(real))
         batch_norm_forward_panel(y + panel * p.capacity * TILE, x + panel * p.capacity * TILE, mean,
-                                 saved_row(p, op, 2) + at, <const real*>p.parameters + op.weight + at,
+                                 saved_row(p, op, 2) + at, saved_row(p, op, 3) + at,
+                                 <const real*>p.parameters + op.weight + at,
                                  <const real*>p.parameters + op.bias + at, rows)
         used = used_columns(op.columns_out, panel)
         if used < TILE:
@@ -284,11 +287,49 @@ cdef void batch_norm_op_backward(Program* p, const Op* op, int member, int size,
             <real*>p.gradients + op.weight + panel * TILE, <real*>p.gradients + op.bias + panel * TILE,
             <const real*>p.deltas + op.d_output * p.capacity + at,
             <const real*>p.activations + op.input * p.capacity + at,
-            mean + panel * TILE, saved_row(p, op, 2) + panel * TILE,
+            mean + panel * TILE, saved_row(p, op, 2) + panel * TILE, saved_row(p, op, 3) + panel * TILE,
             <const real*>p.parameters + op.weight + panel * TILE, rows, (p.mode & BATCH_STATISTICS) != 0)
         used = used_columns(op.columns_out, panel)
         if used < TILE:
             clear_pads(<real*>p.deltas + op.d_input * p.capacity + at, rows, used)
+
+
+cdef Rows rows_of(const Program* p, const Op* op) noexcept nogil:
+    cdef Rows rows
+    rows.step = p.capacity * TILE
+    rows.columns = op.columns_out
+    rows.mean = <real*>p.activations + op.saved * p.capacity
+    rows.inverse = rows.mean + p.capacity
+    rows.shift = rows.inverse + p.capacity
+    return rows
+
+
+cdef void layer_norm_op_forward(Program* p, const Op* op, index first, index last) noexcept nogil:
+    cdef Rows rows = rows_of(p, op)
+    layer_norm_forward_rows(&rows, <real*>p.activations + op.output * p.capacity,
+                            <const real*>p.activations + op.input * p.capacity, <const real*>p.parameters + op.weight,
+                            <const real*>p.parameters + op.bias, first, last, op.eps)
+
+
+cdef void layer_norm_op_backward(Program* p, const Op* op, index first, index last) noexcept nogil:
+    # (gamma and beta need every row: the pass of the gradients)
+    cdef Rows rows = rows_of(p, op)
+    layer_norm_backward_rows(&rows, <real*>p.deltas + op.d_input * p.capacity,
+                             <const real*>p.deltas + op.d_output * p.capacity,
+                             <const real*>p.activations + op.input * p.capacity, <const real*>p.parameters + op.weight,
+                             first, last)
+
+
+cdef void gamma_gradient(Program* p, const Op* op, index count) noexcept nogil:
+    # of a layer norm
+    cdef Rows rows = rows_of(p, op)
+    cdef index panel, at
+    for panel in range(panels_of(op.columns_out)):
+        at = panel * p.capacity * TILE
+        layer_norm_gamma_gradient(&rows, <real*>p.gradients + op.weight + panel * TILE,
+                                  <const real*>p.deltas + op.d_output * p.capacity + at,
+                                  <const real*>p.activations + op.input * p.capacity + at, count,
+                                  used_columns(op.columns_out, panel))
 
 
 cdef void add_scaled(Program* p, real* to, const real* a, real scale, const real* b, index columns,
@@ -338,6 +379,8 @@ cdef void forward_pass(Program* p, Team* team, int member, index rows, index fir
                 meet(team)
             else:
                 batch_norm_rows(p, op, first, last)
+        elif op.kind == LAYER_NORM:
+            layer_norm_op_forward(p, op, first, last)
         elif op.kind == DROPOUT:
             dropout_op_forward(p, i, step, first, last)
         elif op.kind == JOIN:
@@ -357,12 +400,14 @@ cdef void batch_norm_rows(Program* p, const Op* op, index first, index last) noe
     cdef index panels = panels_of(op.columns_out), panel, at, used
     cdef const real* running = <const real*>p.state + op.state
     cdef real inverse[32]
+    cdef real shift[32]
+    memset(shift, 0, sizeof(shift))
     for panel in range(panels):
         at = panel * p.capacity * TILE + first * TILE
         batch_norm_inverse(inverse, running + (panels + panel) * TILE, op.eps)
         batch_norm_forward_panel(<real*>p.activations + op.output * p.capacity + at,
                                  <const real*>p.activations + op.input * p.capacity + at, running + panel * TILE,
-                                 inverse, <const real*>p.parameters + op.weight + panel * TILE,
+                                 inverse, shift, <const real*>p.parameters + op.weight + panel * TILE,
                                  <const real*>p.parameters + op.bias + panel * TILE, last - first)
         used = used_columns(op.columns_out, panel)
         if used < TILE:
@@ -430,7 +475,7 @@ cdef void backward_pass(Program* p, Team* team, int member, index rows, index fi
         i -= 1
         op = &p.ops[i]
         reads_data = starts_at_data(p, op)
-        if at_once and op.kind == DENSE:
+        if at_once and op.kind != BATCH_NORM:
             units_end = op_gradients(p, i, units_end, rows)
         if reads_data and op.kind != BATCH_NORM:   # (which has parameters' gradients to give)
             continue
@@ -445,6 +490,8 @@ cdef void backward_pass(Program* p, Team* team, int member, index rows, index fi
             meet(team)
             batch_norm_op_backward(p, op, member, team.size, rows)
             meet(team)
+        elif op.kind == LAYER_NORM:
+            layer_norm_op_backward(p, op, first, last)
         elif op.kind == JOIN:
             add_scaled(p, <real*>p.deltas + op.d_input * p.capacity, NULL, <real>op.parameter,
                        <const real*>p.deltas + op.d_output * p.capacity, op.columns_out, first, last)
@@ -458,7 +505,7 @@ cdef void backward_pass(Program* p, Team* team, int member, index rows, index fi
                        1, <const real*>p.deltas + p.ops[op.partner].d_output * p.capacity, op.columns_in, first, last)
         else:
             slope_op_backward(p, op, first, last)
-        if at_once and op.kind != DENSE:
+        if at_once and op.kind == BATCH_NORM:      # (computed with its delta)
             units_end = op_gradients(p, i, units_end, rows)
         if probed and not reads_data:
             fold_delta(p, team, member, i, rows)
@@ -530,7 +577,9 @@ cdef void unit_gradient(Program* p, index u, index rows) noexcept nogil:
     if unit.rows:
         p.unit_squares[u] = weight_gradient(p, op, unit, rows)
     else:
-        if op.kind == DENSE:
+        if op.kind == LAYER_NORM and unit.offset == op.weight:
+            gamma_gradient(p, op, rows)
+        elif op.kind == DENSE or op.kind == LAYER_NORM:
             bias_gradient(p, op, rows)
         p.unit_squares[u] = sum_squares(gradient, unit.size, &unused, NULL)
     if p.mode & LIGHT:
@@ -1200,6 +1249,8 @@ engine.count_flat = plain_count_flat
 engine.batch_norm_statistics = plain_batch_norm_statistics
 engine.batch_norm_forward = plain_batch_norm_forward
 engine.batch_norm_backward = plain_batch_norm_backward
+engine.layer_norm_forward = plain_layer_norm_forward
+engine.layer_norm_backward = plain_layer_norm_backward
 engine.update_running = plain_update_running
 engine.dropout = plain_dropout
 engine.update = plain_update

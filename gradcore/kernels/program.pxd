@@ -131,12 +131,18 @@ cdef struct Engine:
     double (*safe_norm)(const void* x, index n) noexcept nogil
     double (*dot)(const void* a, const void* b, index n) noexcept nogil
     index (*count_flat)(const void* slope, index n, double bound) noexcept nogil
-    int (*batch_norm_statistics)(void* mean, void* variance, void* inverse, const void* x, index rows, index columns,
-                                 double eps) noexcept nogil
-    int (*batch_norm_forward)(void* y, const void* x, const void* mean, const void* inverse, const void* gamma,
-                              const void* beta, index rows, index columns) noexcept nogil
+    int (*batch_norm_statistics)(void* mean, void* variance, void* inverse, void* shift, const void* x, index rows,
+                                 index columns, double eps) noexcept nogil
+    int (*batch_norm_forward)(void* y, const void* x, const void* mean, const void* inverse, const void* shift,
+                              const void* gamma, const void* beta, index rows, index columns) noexcept nogil
     int (*batch_norm_backward)(void* d_x, void* d_gamma, void* d_beta, const void* d_y, const void* x, const void* mean,
-                               const void* inverse, const void* gamma, index rows, index columns, bint batch_statistics) noexcept nogil
+                               const void* inverse, const void* shift, const void* gamma, index rows, index columns,
+                               bint batch_statistics) noexcept nogil
+    int (*layer_norm_forward)(void* y, void* mean, void* inverse, void* shift, const void* x, const void* gamma,
+                              const void* beta, index rows, index columns, double eps) noexcept nogil
+    int (*layer_norm_backward)(void* d_x, void* d_gamma, void* d_beta, const void* d_y, const void* x, const void* mean,
+                               const void* inverse, const void* shift, const void* gamma, index rows,
+                               index columns) noexcept nogil
     void (*update_running)(void* running_mean, void* running_variance, const void* mean, const void* variance, index n,
                            index rows, double momentum) noexcept nogil
     int (*dropout)(void* y, void* slope, const void* x, index rows, index columns, double rate, uint64_t seed,

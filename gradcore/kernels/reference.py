@@ -203,35 +203,78 @@ LOSSES: dict[str, Callable[[Array, Any, Doubles, Array | None, float], None]] = 
     "mean_squared_error": squared_error,
 }
 
-# --- batch norm (Ioffe and Szegedy 2015) ----------------------------------------------------------
+# --- batch norm (Ioffe and Szegedy 2015) and layer norm (Ba, Kiros and Hinton 2016) ----------------
+# Normalised is (x - mean) · inverse + shift: the shift makes up for the rounding of the mean to the dtype.
 
 
 @np.errstate(all="ignore")
-def batch_norm_statistics(x: Array, eps: float) -> tuple[Array, Array, Array]:
-    """Mean, (biased) variance and 1 / sqrt(variance + eps) of each column, in two passes."""
-    mean = x.mean(axis=0, dtype=np.float64)
-    variance = ((x - mean) ** 2).mean(axis=0)
-    return mean.astype(x.dtype), variance.astype(x.dtype), (1 / np.sqrt(variance + eps)).astype(x.dtype)
+def _statistics(x: Array, eps: float, axis: int) -> tuple[Array, Array, Array, Array]:
+    """Mean, (biased) variance, 1 / sqrt(variance + eps) and shift along an axis, in two passes."""
+    wide = x.astype(np.float64)
+    first = wide.take([0], axis)
+    difference = (wide - first).mean(axis=axis, keepdims=True)
+    mean = (first + difference).astype(x.dtype)
+    rest = difference - (mean - first)
+    deviations = wide - mean - rest
+    variance = (deviations**2).mean(axis=axis) - deviations.mean(axis=axis) ** 2
+    variance = np.maximum(variance, 0)
+    inverse = np.where(variance + eps == 0, 0, 1 / np.sqrt(variance + eps))
+    inverse = np.where(np.isinf(variance), nan, inverse)
+    shift = -rest.squeeze(axis) * inverse
+    return mean.squeeze(axis), variance.astype(x.dtype), inverse.astype(x.dtype), shift.astype(x.dtype)
+
+
+def batch_norm_statistics(x: Array, eps: float) -> tuple[Array, Array, Array, Array]:
+    """Mean, biased variance, 1 / sqrt(variance + eps) and shift of each column."""
+    return _statistics(x, eps, 0)
 
 
 @np.errstate(all="ignore")
-def batch_norm_forward(x: Array, mean: Array, inverse: Array, gamma: Array, beta: Array, out: Array) -> Array:
-    """gamma · (x - mean) · inverse + beta."""
-    out[...] = gamma * ((x - mean) * inverse) + beta
+def batch_norm_forward(
+    x: Array, mean: Array, inverse: Array, shift: Array, gamma: Array, beta: Array, out: Array
+) -> Array:
+    """gamma · ((x - mean) · inverse + shift) + beta."""
+    out[...] = gamma * ((x - mean) * inverse + shift) + beta
     return out
 
 
 @np.errstate(all="ignore")
 def batch_norm_backward(
-    d_y: Array, x: Array, mean: Array, inverse: Array, gamma: Array,
+    d_y: Array, x: Array, mean: Array, inverse: Array, shift: Array, gamma: Array,
     d_x: Array, d_gamma: Array, d_beta: Array, batch_statistics: bool,
 ) -> None:  # fmt: skip
     """dL/dx, dL/dgamma, dL/dbeta; with `batch_statistics` also through mean and variance."""
-    normal = (x - mean) * inverse
+    normal = (x - mean) * inverse + shift
     sum_d, sum_d_normal = d_y.sum(axis=0, dtype=np.float64), (d_y * normal).sum(axis=0, dtype=np.float64)
     through_statistics = (sum_d + normal * sum_d_normal) / len(x) if batch_statistics else 0
     d_x[...] = gamma * inverse * (d_y - through_statistics)
     d_gamma[...], d_beta[...] = sum_d_normal, sum_d
+
+
+@np.errstate(all="ignore")
+def layer_norm_forward(
+    x: Array, gamma: Array, beta: Array, out: Array, eps: float
+) -> tuple[Array, Array, Array]:
+    """gamma · normalised + beta; mean, inverse and shift of each row."""
+    mean, _, inverse, shift = _statistics(x, eps, 1)
+    out[...] = gamma * ((x - mean[:, None]) * inverse[:, None] + shift[:, None]) + beta
+    return mean, inverse, shift
+
+
+@np.errstate(all="ignore")
+def layer_norm_backward(
+    d_y: Array, x: Array, mean: Array, inverse: Array, shift: Array, gamma: Array,
+    d_x: Array, d_gamma: Array, d_beta: Array,
+) -> None:  # fmt: skip
+    """dL/dx, also through mean and variance of each row, dL/dgamma and dL/dbeta."""
+    normal = (x - mean[:, None]) * inverse[:, None] + shift[:, None]
+    d_gamma[...], d_beta[...] = (
+        (d_y * normal).sum(axis=0, dtype=np.float64),
+        d_y.sum(axis=0, dtype=np.float64),
+    )
+    g = gamma * d_y
+    means = [a.mean(axis=1, keepdims=True, dtype=np.float64) for a in (g, g * normal)]
+    d_x[...] = inverse[:, None] * (g - means[0] - normal * means[1])
 
 
 def update_running(
@@ -602,14 +645,14 @@ class Executor:
         return self._activation(self.ops[-1].output, self.columns_out)
 
     def _weight(self, op: SimpleNamespace, arena: Array) -> Array:
-        """Weights (units, inputs) of a dense op, gamma (columns,) of batch norm."""
-        if op.kind == "batch_norm":
+        """Weights (units, inputs) of a dense op, gamma (columns,) of a norm."""
+        if op.kind != "dense":
             return arena[op.weight : op.weight + op.columns_out]
         shape = op.columns_out, op.columns_in
         return arena[op.weight : op.weight + op.columns_out * op.columns_in].reshape(shape)
 
     def _bias(self, op: SimpleNamespace, arena: Array) -> Array:
-        """Bias of a dense op, beta of batch norm."""
+        """Bias of a dense op, beta of a norm."""
         return arena[op.bias : op.bias + op.columns_out]
 
     def _running(self, op: SimpleNamespace) -> Array:
@@ -677,12 +720,15 @@ class Executor:
                     bound = 0.01 * largest_slope(op.activation, op.parameter)
                     self.records["flat"][index] = count_flat(op.slope, bound)
             elif op.kind == "batch_norm":
-                op.mean, op.variance, op.inverse = batch_norm_statistics(x, op.eps)
+                op.mean, op.variance, op.inverse, op.shift = batch_norm_statistics(x, op.eps)
                 if "batch_statistics" not in self.mode:
                     op.mean, op.variance = self._running(op).copy()
-                    op.inverse = 1 / np.sqrt(op.variance + op.eps)
+                    op.inverse, op.shift = 1 / np.sqrt(op.variance + op.eps), np.zeros_like(op.mean)
                 gamma, beta = self._weight(op, self.parameters), self._bias(op, self.parameters)
-                batch_norm_forward(x, op.mean, op.inverse, gamma, beta, y)
+                batch_norm_forward(x, op.mean, op.inverse, op.shift, gamma, beta, y)
+            elif op.kind == "layer_norm":
+                gamma, beta = self._weight(op, self.parameters), self._bias(op, self.parameters)
+                op.mean, op.inverse, op.shift = layer_norm_forward(x, gamma, beta, y, op.eps)
             elif op.kind == "dropout":
                 op.slope = np.empty_like(x)
                 dropout(x, y, op.slope, op.parameter if "drop" in self.mode else 0.0, seed, step, index)
@@ -710,7 +756,12 @@ class Executor:
             elif op.kind == "batch_norm":
                 d_gamma, d_beta = self._weight(op, self.gradients), self._bias(op, self.gradients)
                 gamma, from_batch = self._weight(op, self.parameters), "batch_statistics" in self.mode
-                batch_norm_backward(d_y, x, op.mean, op.inverse, gamma, d_x, d_gamma, d_beta, from_batch)
+                statistics = op.mean, op.inverse, op.shift
+                batch_norm_backward(d_y, x, *statistics, gamma, d_x, d_gamma, d_beta, from_batch)
+            elif op.kind == "layer_norm":
+                d_gamma, d_beta = self._weight(op, self.gradients), self._bias(op, self.gradients)
+                statistics, gamma = (op.mean, op.inverse, op.shift), self._weight(op, self.parameters)
+                layer_norm_backward(d_y, x, *statistics, gamma, d_x, d_gamma, d_beta)
             elif op.kind == "join":
                 d_x[...] = op.parameter * d_y
             elif op.kind == "fork":

@@ -132,6 +132,22 @@ SIMD wide vwide_low(vec v) { return v; }
 SIMD wide vwide_high(vec v) { (void)v; return (wide){0}; }
 SIMD vec vnarrow(wide low, wide high) { (void)high; return low; }
 #endif
+/* as many reals as a wide has lanes, straight from memory: the half of a register first taken apart costs twice as much */
+#if REAL_IS_SINGLE && defined(__x86_64__)
+#if GRADCORE_VECTOR_BYTES == 16
+SIMD wide wload(const real *p) { return (wide)_mm_cvtps_pd(_mm_castsi128_ps(_mm_loadl_epi64((const __m128i *)p))); }
+#elif GRADCORE_VECTOR_BYTES == 32
+SIMD wide wload(const real *p) { return (wide)_mm256_cvtps_pd(_mm_loadu_ps(p)); }
+#else
+SIMD wide wload(const real *p) { return (wide)_mm512_cvtps_pd(_mm256_loadu_ps(p)); }
+#endif
+#elif REAL_IS_SINGLE
+SIMD wide wload(const real *p) { half_float h; memcpy(&h, p, sizeof h); return __builtin_convertvector(h, wide); }
+#else
+SIMD wide wload(const real *p) { return vload(p); }
+#endif
+#define WIDE_LANES ((int)(GRADCORE_VECTOR_BYTES / sizeof(double)))
+#define WIDES (TILE / WIDE_LANES)    /* wides in a row of a panel */
 SIMD wide wsplat(double x) { return x - (wide){0}; }
 SIMD wide wzero(void) { return (wide){0}; }
 SIMD double wlane(wide v, int i) { return v[i]; }
@@ -139,6 +155,44 @@ SIMD double wsum(wide v) {
     double s = v[0];
     for (int i = 1; i < (int)(sizeof(wide) / sizeof(double)); i++) s += v[i];
     return s;
+}
+
+/* 64-bit lanes with a 32-bit word in the lower half of each.  What is in the upper half after shifts and xors does not
+ * matter: products take the lower halves only. */
+typedef uint64_t pair __attribute__((vector_size(GRADCORE_VECTOR_BYTES)));
+typedef uint64_t pair_unaligned __attribute__((vector_size(GRADCORE_VECTOR_BYTES), aligned(4), may_alias));
+#define PAIRS (GRADCORE_VECTOR_BYTES / 8)
+SIMD pair psplat(uint64_t x) { return x - (pair){0}; }
+SIMD pair pload(const uint64_t *p) { return *(const pair_unaligned *)p; }
+#if defined(__x86_64__)
+#if GRADCORE_VECTOR_BYTES == 16
+#define X86_INTEGERS __m128i
+#elif GRADCORE_VECTOR_BYTES == 32
+#define X86_INTEGERS __m256i
+#else
+#define X86_INTEGERS __m512i
+#endif
+SIMD pair pproduct(pair a, pair b) { return (pair)X86(mul_epu32)((X86_INTEGERS)a, (X86_INTEGERS)b); }
+#else
+SIMD pair pproduct(pair a, pair b) { return (a & 0xFFFFFFFF) * (b & 0xFFFFFFFF); }
+#endif
+/* the words of a, b, c and d side by side: a0 b0 c0 d0 a1 b1 … */
+SIMD void pstore4(uint32_t *to, pair a, pair b, pair c, pair d) {
+    pair ab = (a & 0xFFFFFFFF) | (b << 32), cd = (c & 0xFFFFFFFF) | (d << 32);
+#if defined(__clang__) || __GNUC__ >= 12
+#define PAIR_SHUFFLE(...) __builtin_shufflevector(ab, cd, __VA_ARGS__)
+#else
+#define PAIR_SHUFFLE(...) __builtin_shuffle(ab, cd, (pair){__VA_ARGS__})
+#endif
+#if GRADCORE_VECTOR_BYTES == 16
+    pair low = PAIR_SHUFFLE(0, 2), high = PAIR_SHUFFLE(1, 3);
+#elif GRADCORE_VECTOR_BYTES == 32
+    pair low = PAIR_SHUFFLE(0, 4, 1, 5), high = PAIR_SHUFFLE(2, 6, 3, 7);
+#else
+    pair low = PAIR_SHUFFLE(0, 8, 1, 9, 2, 10, 3, 11), high = PAIR_SHUFFLE(4, 12, 5, 13, 6, 14, 7, 15);
+#endif
+    *(pair_unaligned *)to = low;
+    *(pair_unaligned *)(to + 2 * PAIRS) = high;
 }
 
 /* Transpose of a LANES x LANES block.  Interleaving register i with register i + LANES/2 is a perfect shuffle of the

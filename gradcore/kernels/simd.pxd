@@ -1,12 +1,15 @@
 # Scalars and vectors of simd.h.  Only C knows their true types: setup.py compiles the engine once per dtype and
 # instruction set, and to Cython every copy looks the same.
 
+from libc.stdint cimport uint32_t, uint64_t
+
 cdef extern from "simd.h" nogil:
     ctypedef float real
     ctypedef long word
     ctypedef float vec
     ctypedef long mask
     ctypedef double wide
+    ctypedef unsigned long long pair
     const int LANES                     # reals in one register
     const int TILE                      # columns of a panel: two registers
     const int TILE_ROWS                 # rows of a register tile
@@ -34,10 +37,18 @@ cdef extern from "simd.h" nogil:
     wide vwide_low(vec v)
     wide vwide_high(vec v)
     vec vnarrow(wide low, wide high)
+    const int WIDES                     # wides in a row of a panel
+    const int WIDE_LANES
+    wide wload(const real *p)
     wide wsplat(double x)
     wide wzero()
     double wlane(wide v, int i)
     double wsum(wide v)
     vec vsqrt(vec v)
     void fetch_to_write(const real *p)
+    const int PAIRS                     # 32-bit words in a pair, see simd.h
+    pair psplat(uint64_t x)
+    pair pload(const uint64_t *p)
+    pair pproduct(pair a, pair b)
+    void pstore4(uint32_t *to, pair a, pair b, pair c, pair d)
     void vtranspose(real *to, int to_step, const real *source, int from_step)

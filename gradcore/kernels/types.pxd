@@ -11,6 +11,7 @@ cdef enum OpKind:
     DROPOUT = 3
     FORK = 4           # where a residual block begins: its input feeds both the branch and the join
     JOIN = 5           # where it ends: output = input of the block + scale * end of the branch
+    LAYER_NORM = 6
 
 cdef enum ActivationCode:
     IDENTITY = 0
@@ -70,16 +71,17 @@ cdef struct Op:
     int64_t output             # … and writes (an activation after a dense op works in place: output == input)
     int64_t d_input            # slots of deltas: dL/d(input) … (activation and dropout keep their slope here until
     int64_t d_output           # … and dL/d(output)              backward multiplies it by dL/d(output))
-    int64_t weight             # parameters: weight matrix; gamma of batch norm; -1: none
+    int64_t weight             # parameters: weight matrix; gamma of a norm; -1: none
     int64_t bias               # bias; beta; -1: none
     int64_t transposed         # the same weights transposed (rows = units), for the delta; -1: not needed
     int64_t state              # batch norm: running mean, then running variance
-    int64_t saved              # batch norm: batch mean, batch variance, 1/sqrt(variance + eps)
+    int64_t saved              # batch norm: batch mean, batch variance, inverse, shift (normalization.pxd); layer norm: a slot
+                               # of activations with mean, inverse and shift of every row, `capacity` reals each
     int64_t partner            # FORK: index of its JOIN; JOIN: of its FORK; else -1
     int64_t fused              # dense: 1 when the next op is an activation to be applied panel by panel
     double parameter           # activation's parameter; rate of dropout; scale of a join
     double momentum            # batch norm
-    double eps                 # batch norm
+    double eps                 # of a norm
 
 # What one pass over a matrix finds (DESIGN: signal, scale, headroom, underflow). Pads are not counted.
 cdef struct Fold:

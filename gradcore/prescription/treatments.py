@@ -24,12 +24,14 @@ from gradcore.diagnosis.recipe import Recipe
 from gradcore.diagnosis.what_if import USUAL_RATE, WIDE
 from gradcore.errors import unknown_name
 from gradcore.health.theory.finite_width import dead_below, dead_layer_chance, gain_variance
-from gradcore.layers import Activation, BatchNorm, Dropout, Residual, split_groups
+from gradcore.layers import NORMS, Activation, BatchNorm, Dropout, Residual, split_groups
 from gradcore.optimizers import SGD, Adam
 
 # A chance of a dead layer, and a standard deviation of the end-to-end gain in decades, that are worth a warning.
 RISK = 0.1
 SCATTER = 1.0
+# Batches of fewer rows have noisy statistics.
+FEW_ROWS = 8
 
 
 @dataclass(frozen=True)
@@ -69,8 +71,8 @@ class Subject:
         """Initial weights of the dense layers."""
         return {layer.init for layer in dense_layers(self.recipe.layers)}
 
-    def has(self, kind: type) -> bool:
-        """Whether a kind of layer occurs."""
+    def has(self, kind: type | tuple[type, ...]) -> bool:
+        """Whether a kind of layer, or one of some kinds, occurs."""
         return has(self.recipe.layers, kind)
 
     @property
@@ -199,10 +201,20 @@ def batch_norm(subject: Subject) -> Iterator[Change]:
     The forward signal cannot die, and the gain no longer depends on the scale of the weights (Ioffe & Szegedy
     2015).
     """
-    if subject.hidden and not subject.has(BatchNorm) and subject.recipe.batch_size > 1:
+    if subject.hidden and not subject.has(NORMS) and subject.recipe.batch_size > 1:
         yield Change(norm=True)
         if not subject.has(Residual) and subject.hidden > 3:
             yield Change(norm=True, residual=True)
+
+
+@_treatment
+def layer_norm(subject: Subject) -> Iterator[Change]:
+    """Pre-activations with mean 0 and deviation 1 over the units of each row (Ba, Kiros & Hinton 2016).
+
+    Where batches are too small for the statistics of batch norm: no row needs another.
+    """
+    if subject.hidden and not subject.has(NORMS) and subject.recipe.batch_size < FEW_ROWS:
+        yield Change(norm="layer")
 
 
 @_treatment
@@ -319,7 +331,7 @@ def l1(subject: Subject) -> Iterator[Change]:
 @_treatment
 def no_norm(subject: Subject) -> Iterator[Change]:
     """Norms that were put in may be what harms: batches of few rows have noisy statistics."""
-    if subject.has(BatchNorm):
+    if subject.has(NORMS):
         yield Change(without_norm=True)
 
 
@@ -371,7 +383,7 @@ def caution(subject: Subject, change: Change) -> str:
         size = f"width {min(after.widths)}, depth {after.hidden}"
         dead = (
             dead_layer_chance(after.widths)
-            if math.isfinite(dead_below(name)) and not after.has(BatchNorm)
+            if math.isfinite(dead_below(name)) and not after.has(NORMS)
             else 0.0
         )
         scatter = math.sqrt(sum(gain_variance(name, 1.0, width) for width in after.widths)) / (
@@ -384,10 +396,10 @@ def caution(subject: Subject, change: Change) -> str:
             )
         elif change.activation and scatter > SCATTER:
             warnings.append(f"{name}: the end-to-end gain scatters by {scatter:.1f} decades ({size})")
-    if (change.norm or change.batch_size) and after.has(BatchNorm) and after.recipe.batch_size < 8:
+    if (change.norm or change.batch_size) and after.has(BatchNorm) and after.recipe.batch_size < FEW_ROWS:
         warnings.append(f"statistics of {after.recipe.batch_size} rows are noisy")
     if (change.dropout or change.weight_decay or change.l1) and after.hidden > 8:
         warnings.append(f"takes away signal, of which {after.hidden} layers leave little")
-    if change.activation == "selu" and (after.has(BatchNorm) or after.has(Dropout)):
+    if change.activation == "selu" and after.has((*NORMS, Dropout)):
         warnings.append("SELU keeps mean and variance by itself: norm or dropout disturbs that")
     return "; ".join(warnings)

@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 Element = tuple[int, ...]
 
-_DENSE, _ACTIVATION, _BATCH_NORM, _DROPOUT, _FORK, _JOIN = (
-    kernels.OP_KINDS[name] for name in ("dense", "activation", "batch_norm", "dropout", "fork", "join")
+_DENSE, _ACTIVATION, _BATCH_NORM, _LAYER_NORM, _DROPOUT, _FORK, _JOIN = (
+    kernels.OP_KINDS[name]
+    for name in ("dense", "activation", "batch_norm", "layer_norm", "dropout", "fork", "join")
 )
 _SOFTMAX = kernels.ACTIVATION_CODES["softmax"]
 _ROW_LOSSES = {
@@ -251,6 +252,9 @@ class _Replay:
         elif kind == _BATCH_NORM:
             operands = {"column": source[:, column], "gamma": float(self._vector(op, "weight")[column])}
             operands["beta"] = float(self._vector(op, "bias")[column])
+        elif kind == _LAYER_NORM:
+            operands = {"row": source[at], "gamma": float(self._vector(op, "weight")[column])}
+            operands["beta"] = float(self._vector(op, "bias")[column])
         elif kind == _JOIN:
             operands = {"skip": float(skip[at, column]), "branch": float(source[at, column])}
             operands["scale"] = float(row["parameter"])
@@ -280,6 +284,12 @@ class _Replay:
         elif kind == _BATCH_NORM:
             operands = {"d_output": d_output[:, column], "column": self._input(op)[:, column]}
             operands["gamma"] = float(self._vector(op, "weight")[column])
+        elif kind == _LAYER_NORM:
+            operands = {
+                "d_output": d_output[at],
+                "row": self._input(op)[at],
+                "gamma": self._vector(op, "weight"),
+            }
         elif kind == _JOIN:
             operands = {"d_output": float(d_output[at, column]), "scale": float(row["parameter"])}
         elif kind == _FORK:
@@ -307,7 +317,9 @@ class _Replay:
             d_output = self._delta(int(self.table[op]["d_output"]), int(self.table[op]["columns_out"]))
             operands = {"d_output": d_output[:, at[0]]}
             if part == "weight":
-                operands["input"] = self._input(op)[:, at[-1]]
+                # x̂ of a layer norm is made of whole rows
+                whole = int(self.table[op]["kind"]) == _LAYER_NORM
+                operands["input"] = self._input(op) if whole else self._input(op)[:, at[-1]]
             return self._of_op("backward", op, f"{kind} gradient", at, value, operands)
         return None
 
@@ -329,7 +341,7 @@ class _Replay:
             old = [parameters.read(parameters.state, parameters.slots[name]) for name in names]
             new = [array.copy() for array in old]
             column = self._input(op)
-            mean, variance, _ = kernels.batch_norm_statistics(column, float(self.table[op]["eps"]))
+            mean, variance, *_ = kernels.batch_norm_statistics(column, float(self.table[op]["eps"]))
             momentum = float(self.table[op]["momentum"])
             kernels.update_running(new[0], new[1], mean, variance, len(column), momentum)
             for name, before, after in zip(names, old, new, strict=True):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import gradcore
-from gradcore import Activation, BatchNorm, Dense, Dropout, Network, Residual, mlp
+from gradcore import Activation, BatchNorm, Dense, Dropout, LayerNorm, Network, Residual, mlp
 from gradcore.diagnosis.changes import Change, describe
 from gradcore.diagnosis.code import network_code
 from gradcore.diagnosis.diagnose import diagnose
@@ -36,6 +36,9 @@ def test_output_activation_stays_and_can_be_left_away():
 def test_norm_residual_depth_width():
     assert [type(layer) for layer in apply(Change(norm=True))][:3] == [Dense, BatchNorm, Activation]
     assert not isinstance(apply(Change(norm=True))[-1], BatchNorm)
+    assert [type(layer) for layer in apply(Change(norm="layer"))][:3] == [Dense, LayerNorm, Activation]
+    assert apply(Change(without_norm=True), apply(Change(norm="layer"))) == apply(Change())
+    assert apply(Change(norm=True), apply(Change(norm="layer"))) == apply(Change(norm="layer"))
     assert [type(layer) for layer in apply(Change(residual=True))] == [Residual, Residual, Dense]
     assert len(apply(Change(depth=0.5))) == 3
     assert [layer.units for layer in apply(Change(width=4)) if isinstance(layer, Dense)] == [32, 32, 3]
@@ -135,7 +138,7 @@ def test_variants_keep_weights_that_are_no_longer_as_drawn(rng):
 
 
 @pytest.mark.parametrize("residual", [False, True])
-@pytest.mark.parametrize("norm", [None, "batch"])
+@pytest.mark.parametrize("norm", [None, "batch", "layer"])
 @pytest.mark.parametrize("dropout", [0.0, 0.12345678])
 @pytest.mark.parametrize("sizes", [[8, 8, 8, 3], [4, 8, 8, 16, 16, 3]], ids=str)
 def test_describe_writes_a_call_that_makes_just_these_layers(residual, norm, dropout, sizes):
@@ -155,6 +158,7 @@ def test_describe_writes_a_call_that_makes_just_these_layers(residual, norm, dro
         [Dense(8), BatchNorm(momentum=0.2), "relu", Dense(3)],
         [Dense(8), BatchNorm(eps=1e-3), "relu", Dense(3)],
         [Dense(8), "relu", BatchNorm(), Dense(3)],
+        [Dense(8), LayerNorm(eps=1e-3), "relu", LayerNorm(), Dense(3)],
         [Dense(8), BatchNorm(), "relu", Dense(8), "relu", Dense(3)],
         [BatchNorm(), Dense(8), "relu", Dense(3)],
         [Dense(8, use_bias=False), "relu", Dense(3)],

@@ -7,7 +7,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from gradcore import BatchNorm, Dense, Dropout, Network, Residual, mlp
+from gradcore import BatchNorm, Dense, Dropout, LayerNorm, Network, Residual, mlp
 from gradcore.activations import REGISTRY
 from gradcore.health import arithmetic
 
@@ -182,14 +182,15 @@ def test_first_op_of_a_branch_without_the_skip(dtype):
     assert ("residual 1", "dL/d(input)") not in shares
 
 
-def test_batch_norm(dtype, rng):
+@pytest.mark.parametrize(("norm", "name"), [(BatchNorm(), "batch_norm 1"), (LayerNorm(), "layer_norm 1")])
+def test_norms(norm, name, dtype, rng):
     x, w = SMALL[dtype.name]
-    layers = [Dense(3), BatchNorm(), Dense(1, init=f"constant({w})")]
+    layers = [Dense(3), norm, Dense(1, init=f"constant({w})")]
     X, y = rng.normal(size=(8, 2)), rng.normal(size=8)
     shares = shares_of(layers, X, y, dtype, **{"1_gamma": np.full(3, x)})
-    assert shares["batch_norm 1", "dL/d(input)"].underflows == 24
-    assert ("batch_norm 1", "weight gradient") not in shares
-    assert ("batch_norm 1", "output") not in shares
+    assert shares[name, "dL/d(input)"].underflows == 24
+    assert (name, "weight gradient") not in shares
+    assert (name, "output") not in shares
 
 
 # -- not counted
@@ -200,7 +201,8 @@ def test_batch_norm(dtype, rng):
     [Dense(16), "tanh", Dropout(0.5), Dense(16), Dropout(0.5), Dense(3)],
     [Dense(16), BatchNorm(), "relu", Dropout(0.3), Residual(["relu", Residual(["relu", Dense(16)])]), Dense(3)],
     [Dense(16, init="zeros"), "relu", Dense(16), BatchNorm(), "leaky_relu", Dense(3)],
-], ids=["relu", "dropout", "all", "zero weights"])  # fmt: skip
+    [LayerNorm(), Dense(16), LayerNorm(), "relu", Dense(3)],
+], ids=["relu", "dropout", "all", "zero weights", "layer norm"])  # fmt: skip
 @pytest.mark.parametrize("rows", [30, 1])
 def test_zeros_of_a_healthy_network_are_right(layers, rows, dtype, rng):
     X = rng.normal(size=(rows, 6))

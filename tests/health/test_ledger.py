@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from gradcore import BatchNorm, Dense, Dropout, Network, Probe, Residual, activations, mlp
+from gradcore import BatchNorm, Dense, Dropout, LayerNorm, Network, Probe, Residual, activations, mlp
 from gradcore.health.ledger import Fold
 
 
@@ -72,6 +72,7 @@ LAYERS = {
     ],
     "nested": [Dense(8), "tanh", Residual([Dense(8), "relu", Residual([Dense(8), "tanh"])]), Dense(3)],
     "norm first": [BatchNorm(), Dense(8), "tanh", Dense(3)],
+    "layer norm": [LayerNorm(), Dense(8), LayerNorm(), "relu", Dense(7), LayerNorm(), "tanh", Dense(3)],
 }
 
 

@@ -61,7 +61,7 @@ def check_branch(entry, node, rel):
     assert math.fsum(branch.split().values()) == pytest.approx(branch.end_to_end_log10, abs=1e-12)
     expected = {}
     for inner in node.inside:
-        group = {"batch_norm": "norm"}.get(inner.kind, inner.kind)
+        group = {"batch_norm": "norm", "layer_norm": "norm"}.get(inner.kind, inner.kind)
         expected[group] = expected.get(group, 0.0) + math.log10(norm(inner.d_x) / norm(inner.d_y))
     assert branch.split() == pytest.approx(expected, abs=rel)
     # the block's gain from that of its branch, as the docstring of Branch has it

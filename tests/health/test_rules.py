@@ -311,7 +311,9 @@ def test_loss_signs_from_curves():
 
 
 def test_codes_used_by_rules_exist():
-    assert {"dense", "activation", "batch_norm", "dropout", "fork", "join"} == set(kernels.OP_KINDS)
+    assert {"dense", "activation", "batch_norm", "layer_norm", "dropout", "fork", "join"} == set(
+        kernels.OP_KINDS
+    )
 
 
 # -- parameters that came in from outside

@@ -59,6 +59,10 @@ def test_what_does_not_apply_offers_nothing():
     for kind in ("fewer_layers", "activation", "lsuv", "batch_norm", "residual", "autoencoder", "dropout"):
         assert not list(TREATMENTS[kind].doses(shallow)), kind
     assert not list(TREATMENTS["batch_norm"].doses(subject(DEEP, batch_size=1)))
+    assert [change.name for change in TREATMENTS["layer_norm"].doses(subject(DEEP, batch_size=1))] == [
+        "layer norm"
+    ]
+    assert not list(TREATMENTS["layer_norm"].doses(subject(DEEP, batch_size=32)))
     assert not list(TREATMENTS["learning_rate"].doses(subject(DEEP, optimizer=SGD(0.0))))
     assert not list(TREATMENTS["clipping"].doses(subject(DEEP, clip_norm=1.0)))
     assert not list(TREATMENTS["warm_up"].doses(subject(DEEP, schedule="cosine")))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from first_nonfinite import first_nonfinite, step
 
-from gradcore import BatchNorm, Dense, Dropout, GradcoreWarning, Network, Residual
+from gradcore import BatchNorm, Dense, Dropout, GradcoreWarning, LayerNorm, Network, Residual
 from gradcore.optimizers import resolve
 
 ROWS = 6
@@ -29,6 +29,9 @@ class Case:
     healthy: int = 0  # steps before the planted one
 
 
+NORMS = {"batch_norm": BatchNorm, "layer_norm": LayerNorm}
+
+
 def some_layers(rng, width, depth, nesting=2):
     """A stack that keeps the width, of `depth` dense layers, blocks in blocks included."""
     layers = []
@@ -41,7 +44,9 @@ def some_layers(rng, width, depth, nesting=2):
             depth -= inside
             continue
         layers += [Dense(width, use_bias=bool(rng.random() < 0.8)), str(rng.choice(SMOOTH))]
-        layers += [BatchNorm()] * (rng.random() < 0.3) + [Dropout(0.3)] * (rng.random() < 0.3)
+        layers += [BatchNorm() if rng.random() < 0.5 else LayerNorm()] * (rng.random() < 0.3) + [
+            Dropout(0.3)
+        ] * (rng.random() < 0.3)
         depth -= 1
     return layers
 
@@ -100,8 +105,8 @@ def forward(rng, dtype, kind):
         weight = rng.standard_normal((width, width))
         weight[unit, int(rng.integers(width))], bias[unit] = 0.5 * most, 0.95 * most
         parameters = {f"{at}.weight": weight, f"{at}.bias": bias}
-    elif kind == "batch_norm":
-        layers, bias[:] = [BatchNorm()], 1
+    elif kind in NORMS:
+        layers, bias[:] = [NORMS[kind]()], 1
         bias[unit] = 0.9 * most
         parameters = {f"{at}.gamma": bias}
     elif kind == "join":
@@ -151,9 +156,9 @@ def backward(rng, dtype, kind):
             d[second, column] = 0.7 * most
         if kind == "norm":
             d[first, :], large = 0.7 * most, 0.7
-    elif kind in ("batch_norm", "gamma gradient", "beta gradient"):
-        before = prefix(rng, width, scale=1e-6 if kind == "batch_norm" else 1.0)
-        layers, large = [BatchNorm()], 0.1 if kind == "batch_norm" else 0.9
+    elif kind in (*NORMS, "gamma gradient", "beta gradient"):
+        before = prefix(rng, width, scale=1e-6 if kind in NORMS else 1.0)
+        layers, large = [NORMS.get(kind, BatchNorm)()], 0.1 if kind in NORMS else 0.9
         if kind == "beta gradient":
             d[second, column], large = 0.7 * most, 0.7
     elif kind == "join":
@@ -217,7 +222,7 @@ PLANTS = [
     *((of_output_grad, value, BOTH, ("loss", "output_grad", "value")) for value in (np.nan, -np.inf)),
     *(
         (forward, kind, BOTH, ("forward", {"join": "residual"}.get(kind, kind), "output"))
-        for kind in ("dense", "batch_norm", "join", "dropout", "exponential", "selu")
+        for kind in ("dense", "batch_norm", "layer_norm", "join", "dropout", "exponential", "selu")
     ),
     (of_loss, "value", DOUBLE, ("loss", "loss", "value")),
     (of_loss, "sum over the rows", DOUBLE, ("loss", "loss", "sum over the rows")),
@@ -231,7 +236,7 @@ PLANTS = [
     *(
         (backward, kind, BOTH, ("backward", {"join": "residual"}.get(kind, kind.partition("(")[0]), "dL/d(input)"))
         for kind in (
-            "batch_norm", "join", "fork", "softmax", "dropout",
+            "batch_norm", "layer_norm", "join", "fork", "softmax", "dropout",
             "exponential", "selu", "gelu", "elu(10)", "leaky_relu(-9)",
         )
     ),

@@ -416,6 +416,26 @@ class _Walk:
         y = _State(beta, scale, factor * z.common, factor * z.pairs, z.rows, factor * z.rough)
         return y, _Backward(factor * _norm_correction(z), factor * gamma / gamma_rms if gamma_rms else 0.0)
 
+    def _layer_norm(self, i: int, op: dict[str, Any], z: _State) -> tuple[_State, _Backward]:
+        """Divide by the deviation over the units, which is the same for all rows where the units are many.
+
+        What all units of a row have in common goes: their mean over the network, `z.mean`, and that of the row,
+        `z.common`. Backward two directions of each row go with it (Ba, Kiros & Hinton 2016), 1 / columns of its square
+        each; that of the constant takes all of what the deltas of a row have in common.
+        """
+        columns = op["columns_out"]
+        gamma, gamma_spread, _ = self._parameter(op["weight"], 1, columns)
+        beta, beta_spread, _ = self._parameter(op["bias"], 1, columns)
+        gamma_rms = math.hypot(gamma, gamma_spread)
+        own = math.sqrt(max(0.0, (z.deviation - z.common) * (z.deviation + z.common)) * (1 - 1 / columns))
+        factor = gamma_rms / math.hypot(own, math.sqrt(op["eps"]))
+        # a pair's difference loses the share that the whole row has
+        pairs = np.sqrt(np.maximum(0.0, (z.pairs - z.common) * (z.pairs + z.common)) * (1 - 1 / columns))
+        y = _State(
+            beta, math.hypot(factor * own, beta, beta_spread), 0.0, factor * pairs, z.rows, factor * z.rough
+        )
+        return y, _Backward(factor * math.sqrt(max(0.0, 1 - 2 / columns)), 0.0)
+
     def _dropout(self, i: int, op: dict[str, Any], x: _State) -> tuple[_State, _Backward]:
         rate = op["parameter"]
         kept = 1 / math.sqrt(1 - rate)
@@ -514,12 +534,12 @@ class _Walk:
     def _rectifiers(self) -> tuple[list[int], list[float]]:
         """Widths of the ReLU layers outside blocks and the chance of one of their units to be off on an example.
 
-        After batch norm no unit is off on the whole batch.
+        After batch norm no unit is off on the whole batch, and after layer norm never all units of a row.
         """
         widths, off, depth = [], [], 0
         for i, kind in enumerate(self.kinds):
             depth += (kind == "fork") - (kind == "join")
-            if i in self.off and not depth and self.kinds[i - 1] != "batch_norm":
+            if i in self.off and not depth and not self.kinds[i - 1].endswith("_norm"):
                 widths.append(self.ops[i]["columns_out"])
                 off.append(self.off[i])
         return widths, off

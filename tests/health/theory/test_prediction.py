@@ -6,7 +6,19 @@ import math
 import numpy as np
 import pytest
 
-from gradcore import BatchNorm, Dense, Dropout, Network, Residual, activations, datasets, kernels, mlp, theory
+from gradcore import (
+    BatchNorm,
+    Dense,
+    Dropout,
+    LayerNorm,
+    Network,
+    Residual,
+    activations,
+    datasets,
+    kernels,
+    mlp,
+    theory,
+)
 from gradcore.health.theory.prediction import _Walk
 
 RNG = np.random.default_rng(0)
@@ -71,11 +83,12 @@ def test_every_op_does_as_predicted(make):
     assert np.abs(10 ** (predicted - measured) - 1).max() < 0.05
 
 
+@pytest.mark.parametrize("norm", ["batch", "layer"])
 @pytest.mark.parametrize("name", ["tanh", "relu", "gelu"])
-def test_batch_norm_does_as_predicted(name):
+def test_norms_do_as_predicted(name, norm):
     # labels of ten classes and ten outputs: their deltas have no mean over the batch, which batch norm would remove
     predicted, measured = averages(
-        lambda seed: mlp([64, 1024, 1024, 1024, 10], activation=name, norm="batch", seed=seed), seeds=6
+        lambda seed: mlp([64, 1024, 1024, 1024, 10], activation=name, norm=norm, seed=seed), seeds=6
     )
     error = np.abs(10 ** (predicted - measured) - 1)
     assert error[:, :-1].max() < 0.05
@@ -272,6 +285,7 @@ def test_no_network_is_too_odd():
                 dense,
                 str(rng.choice(sorted(activations.REGISTRY))),
                 BatchNorm(),
+                LayerNorm(),
                 Dropout(0.9),
                 *inner,
             ]
