@@ -11,7 +11,17 @@ from numpy.typing import DTypeLike, NDArray
 
 from gradcore import kernels
 from gradcore.errors import check_integer
-from gradcore.layers import Activation, BatchNorm, Dense, Dropout, Layer, LayerNorm, Residual, as_layers
+from gradcore.layers import (
+    Activation,
+    BatchNorm,
+    Dense,
+    Dropout,
+    Layer,
+    LayerNorm,
+    Residual,
+    as_layers,
+    width_after,
+)
 from gradcore.plan import ParameterSlot, Plan
 
 ALIGNMENT = 16  # reals: 64 bytes in float32, so that no two parameters share a cache line
@@ -136,21 +146,26 @@ class _Ops:
         elif isinstance(layer, Dropout):
             self._add("dropout", path, columns, columns, parameter=layer.rate)
         else:
-            self._add_residual(layer, path, columns)
+            return self._add_residual(layer, path, columns)
         return columns
 
-    def _add_residual(self, layer: Residual, path: tuple[int, ...], columns: int) -> None:
+    def _add_residual(self, layer: Residual, path: tuple[int, ...], columns: int) -> int:
+        end = width_after(layer.layers, columns)
         fork = self._add("fork", path, columns, columns)
-        end = self.add_all(layer.layers, columns, path)
-        if end != columns:
+        if layer.projects(columns):
+            self._add("dense", path, columns, end, name="projection", weight=0, partner=fork)
+        elif end != columns:
             raise ValueError(
                 f"layer {_dotted(path)}: a residual block adds its branch to its input, which has {columns} "
-                f"columns, but the branch ends with {end}; add Dense({columns}) at the end of the branch"
+                f"columns, but the branch ends with {end}; add Dense({columns}) at the end of the branch, or let "
+                "projection=True map the input"
             )
+        self.add_all(layer.layers, columns, path)
         name = self.names[fork].replace("fork", "residual")
-        join = self._add("join", path, columns, columns, partner=fork, parameter=layer.scale)
+        join = self._add("join", path, end, end, partner=fork, parameter=layer.scale)
         self.names[join] = name
         self.fields[fork]["partner"] = join
+        return end
 
     def _add(
         self,
@@ -187,6 +202,11 @@ def _is(op: np.void, kind: str) -> bool:
     return int(op["kind"]) == kernels.OP_KINDS[kind]
 
 
+def _is_projection(op: np.void) -> bool:
+    """Tell whether an op is the dense one on the skip of a residual block."""
+    return _is(op, "dense") and int(op["partner"]) >= 0
+
+
 def _is_softmax(op: np.void) -> bool:
     return _is(op, "activation") and int(op["code"]) == kernels.ACTIVATION_CODES["softmax"]
 
@@ -204,7 +224,10 @@ def _place_activations(table: NDArray[np.void], padded: Callable[[int], int]) ->
     slot, end = 0, padded(int(table[0]["columns_in"]))
     for i, op in enumerate(table):
         op["input"] = slot
-        after_dense = i > 0 and _is(table[i - 1], "dense")
+        if _is_projection(op):  # beside the chain: what follows reads the same input
+            op["output"], end = end, end + padded(int(op["columns_out"]))
+            continue
+        after_dense = i > 0 and _is(table[i - 1], "dense") and not _is_projection(table[i - 1])
         if after_dense and _is(op, "activation") and int(op["code"]) in in_place_codes:
             table[i - 1]["fused"] = 1
         elif not _is(op, "fork"):
@@ -218,9 +241,9 @@ def _place_activations(table: NDArray[np.void], padded: Callable[[int], int]) ->
 def _place_deltas(table: NDArray[np.void], padded: Callable[[int], int]) -> int:
     """Fill `d_input` and `d_output`; return the padded columns of the workspace.
 
-    One place for each gap between two ops; the two gaps of a fork are one. What an activation reads in
-    backward was written right before and nobody else reads it, so those gaps share one place, unless a slope
-    waits there.
+    One place for each gap between two ops; the two gaps of a fork are one, and a projection has one of its own.
+    What an activation reads in backward was written right before and nobody else reads it, so those gaps share
+    one place, unless a slope waits there.
     """
     n = len(table)
     first_end = padded(int(table[0]["columns_in"]))
@@ -231,7 +254,7 @@ def _place_deltas(table: NDArray[np.void], padded: Callable[[int], int]) -> int:
     )
     gaps = [0]
     for gap in range(1, n + 1):
-        if _is(table[gap - 1], "fork"):
+        if _is(table[gap - 1], "fork") or _is_projection(table[gap - 1]):
             gaps.append(gaps[-1])
         elif shared[gap]:
             gaps.append(first_end)
@@ -239,6 +262,10 @@ def _place_deltas(table: NDArray[np.void], padded: Callable[[int], int]) -> int:
             gaps.append(end)
             end += widths[gap - 1]
     table["d_input"], table["d_output"] = gaps[:-1], gaps[1:]
+    for op in table:
+        if _is_projection(op):
+            op["d_output"] = table[int(table[int(op["partner"])]["partner"])]["d_output"]
+            op["d_input"], end = end, end + padded(int(op["columns_in"]))
     return end
 
 
@@ -246,7 +273,7 @@ def _may_share(table: NDArray[np.void], gap: int) -> bool:
     """Tell whether the gap before op number `gap` is one that all activations can share."""
     if gap == 0 or not _is(table[gap - 1], "activation"):
         return False
-    reader = next((op for op in table[gap:] if not _is(op, "fork")), None)
+    reader = next((op for op in table[gap:] if not (_is(op, "fork") or _is_projection(op))), None)
     return reader is not None and not _keeps_slope(reader) and not _is_softmax(reader)
 
 
@@ -277,7 +304,8 @@ def _place_parameters(
         ):
             if op[at] >= 0:
                 op[at] = place("parameters", rows * padded(units))
-                parameters[f"{_dotted(path)}.{kind}"] = ParameterSlot(int(op[at]), rows, units, kind, i)
+                owner = f"{_dotted(path)}.projection" if _is_projection(op) else _dotted(path)
+                parameters[f"{owner}.{kind}"] = ParameterSlot(int(op[at]), rows, units, kind, i)
         if _is(op, "batch_norm"):
             op["state"] = place("state", 2 * padded(units))
             op["saved"] = place("saved", SAVED_ROWS * padded(units))

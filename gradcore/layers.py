@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import KW_ONLY, dataclass
-from typing import Any
+from typing import Any, Literal
 
 from gradcore import activations, initializers
 from gradcore.errors import check_finite, check_flag, check_fraction, check_integer, check_positive
@@ -155,23 +155,71 @@ class Dropout:
 
 @dataclass(frozen=True)
 class Residual:
-    """A block whose output is its input plus `scale` times what `layers` make of it (same width).
+    """A block whose output is its input plus `scale` times what `layers` make of it.
 
     Source: He, Zhang, Ren & Sun, "Deep Residual Learning for Image Recognition" (2016).
+
+    Parameters
+    ----------
+    layers : list of layers and activation names
+        The branch.
+    scale : float
+        Factor on the branch.
+    projection : bool or "always"
+        What is added is the input as it is, which must be as wide as the end of the branch. With True, where it is not,
+        a learned linear map of the input without bias is added instead (option B of the source), with initial weights
+        like those of a linear layer; ``"always"`` maps even where the widths agree.
 
     Examples
     --------
     >>> Residual([Dense(64), "relu"], scale=0.5).layers
     (Dense(units=64, init='auto', bias_init='zeros', use_bias=True), Activation(spec='relu'))
+    >>> Residual([Dense(32), "tanh"], projection=True).projects(64)
+    True
     """
 
     layers: tuple[Layer, ...]
     scale: float = 1.0
+    projection: bool | Literal["always"] = False
 
-    def __init__(self, layers: Iterable[Layer | str], scale: float = 1.0) -> None:
-        _store(self, layers=as_layers(layers), scale=check_finite("scale of Residual", scale))
+    def __init__(
+        self,
+        layers: Iterable[Layer | str],
+        scale: float = 1.0,
+        projection: bool | Literal["always"] = False,
+    ) -> None:
+        if projection != "always":
+            projection = check_flag("projection of Residual", projection)
+        _store(
+            self,
+            layers=as_layers(layers),
+            scale=check_finite("scale of Residual", scale),
+            projection=projection,
+        )
         if not self.layers:
             raise ValueError("Residual needs at least one layer inside")
+
+    def projects(self, columns: int) -> bool:
+        """Tell whether the skip of an input with so many columns is a learned map."""
+        return self.projection == "always" or (
+            self.projection and width_after(self.layers, columns) != columns
+        )
+
+
+def width_after(layers: Iterable[Layer], columns: int) -> int:
+    """Return how many columns come out of layers that are given so many.
+
+    Examples
+    --------
+    >>> width_after(as_layers([Dense(8), "tanh", Residual([Dense(8)])]), 5)
+    8
+    """
+    for layer in layers:
+        if isinstance(layer, Dense):
+            columns = layer.units
+        elif isinstance(layer, Residual):
+            columns = width_after(layer.layers, columns)
+    return columns
 
 
 Layer = Dense | Activation | BatchNorm | LayerNorm | Dropout | Residual

@@ -148,6 +148,8 @@ def _slots(plan: Plan) -> Iterator[tuple[str, Slot]]:
 def initializer_of(plan: Plan, layers: tuple[Layer, ...], op: int, kind: str) -> initializers.Initializer:
     """Return what draws the weight or bias of a dense op."""
     layer = layer_at(layers, plan.layer_index[op])
+    if isinstance(layer, Residual):  # its projection
+        return initializers.auto_for(None)
     assert isinstance(layer, Dense)
     if kind == "bias":
         return initializers.resolve(layer.bias_init)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -43,11 +44,12 @@ class Plan:
         What the executor runs, read-only. Slots of activations and deltas are counted in padded columns, the
         other places in reals from the start of their arena.
     names : tuple of str
-        One per op: "dense 1", "tanh 1", … A residual block is named at its join.
+        One per op: "dense 1", "tanh 1", … A residual block is named at its join, a dense op on its skip is
+        "projection 1".
     layer_index : tuple of tuple of int
         One per op: the position of its layer in the list, then the positions inside residual blocks.
     parameter_names : dict of str to ParameterSlot
-        By the names users see: "0.weight", "4.1.bias".
+        By the names users see: "0.weight", "4.1.bias", "4.projection.weight".
     dtype : numpy.dtype
     tile : int
         Columns of a panel.
@@ -73,6 +75,25 @@ class Plan:
     transposed_size: int
     state_size: int
     saved_size: int
+
+    @cached_property
+    def projections(self) -> NDArray[np.bool_]:
+        """By op, whether it is the dense one on the skip of a residual block, right after the fork."""
+        return np.asarray((self.table["kind"] == kernels.OP_KINDS["dense"]) & (self.table["partner"] >= 0))
+
+    @cached_property
+    def before(self) -> NDArray[np.int64]:
+        """By op, the op whose output it reads (after a projection: the fork); -1 for the network's input."""
+        behind = np.arange(len(self.table)) - 1
+        return behind - np.append(False, self.projections[:-1])
+
+    def branch_start(self, fork: int) -> int:
+        """Return the first op of the branch of a residual block."""
+        return fork + 1 + int(self.projections[fork + 1])
+
+    def skip(self, fork: int) -> int | None:
+        """Return the op that makes the skip of a residual block; None where that is the block's input."""
+        return fork + 1 if self.projections[fork + 1] else None
 
     def __str__(self) -> str:
         """Return the plan as a table, one line per op."""
@@ -110,6 +131,8 @@ class Plan:
 
 def _notes(kind: str, op: np.void) -> str:
     if kind == "dense":
+        if op["partner"] >= 0:
+            return f"skip of fork op {op['partner']}"
         return "fused with the next op" if op["fused"] else ""
     if kind in ("fork", "join"):
         scale = f", scale {op['parameter']:g}" if kind == "join" else ""

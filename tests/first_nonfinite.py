@@ -59,7 +59,7 @@ def step(
         of_op.setdefault(slot.op, {})[slot.kind] = name
 
     yield Site("forward", None, "input", "value", X)
-    x, outputs, inputs, slopes = X, [], [], {}
+    x, outputs, inputs, slopes, skips = X, [], [], {}, {}
     for op, row in enumerate(table):
         kind, mine = KINDS[row["kind"]], of_op.get(op, {})
         for name in mine.values():
@@ -107,7 +107,7 @@ def step(
             z = x.astype(WIDE) * slopes[op]
             operands = lambda r, c, x=x, op=op: {"input": x[r, c], "factor": slopes[op][r, c]}  # noqa: E731
         elif kind == "join":
-            skip = inputs[row["partner"]]
+            skip = skips.get(row["partner"], inputs[row["partner"]])
             z = skip + WIDE(row["parameter"]) * x.astype(WIDE)
 
             def operands(r, c, x=x, skip=skip, scale=float(row["parameter"])):
@@ -116,6 +116,8 @@ def step(
         x = z.astype(dtype)
         outputs.append(x)
         yield Site("forward", op, names[op], "output", x, operands)
+        if kind == "dense" and row["partner"] >= 0:  # a projection: what follows reads what it read
+            skips[row["partner"]], x = x, inputs[op]
 
     if output_grad is None:
         if y.dtype.kind == "f":
@@ -141,9 +143,14 @@ def step(
 
     gradients: dict[str, np.ndarray] = {}
     above: dict[int, np.ndarray] = {}  # dL/d(output) of each join
+    by_skip: dict[int, np.ndarray] = {}  # … and after its projection, by the fork
     for op in range(len(table) - 1, -1, -1):
         row, mine, x = table[op], of_op.get(op, {}), inputs[op]
-        kind, wide, d_in = KINDS[row["kind"]], d.astype(WIDE), None
+        kind, d_in = KINDS[row["kind"]], None
+        projects, chain = kind == "dense" and row["partner"] >= 0, d
+        if projects:
+            d = above[table[row["partner"]]["partner"]]
+        wide = d.astype(WIDE)
         if kind == "dense":
             W = P[mine["weight"]]
             found = {"weight": wide.T @ x.astype(WIDE), "bias": wide.sum(axis=0)}
@@ -188,7 +195,7 @@ def step(
                 "d_output": d[r, c], "scale": float(row["parameter"])
             }  # fmt: skip
         elif kind == "fork":
-            skip = above[row["partner"]]
+            skip = by_skip.get(op, above[row["partner"]])
             d_in = wide + skip
             operands = lambda r, c, d=d, skip=skip: {"skip": skip[r, c], "branch": d[r, c]}  # noqa: E731
         for part, name in mine.items():
@@ -201,8 +208,10 @@ def step(
             yield Site("backward", op, names[op], f"{part} gradient", gradients[name], of_gradient)
         d = d_in.astype(dtype)
         # the compiled core leaves dL/dX out
-        if row["d_input"] != 0:
+        if row["d_input"] != 0 and not (projects and row["input"] == 0):
             yield Site("backward", op, names[op], "dL/d(input)", d, operands)
+        if projects:
+            by_skip[row["partner"]], d = d, chain
 
     norm = float(np.sqrt(sum((g.astype(WIDE) ** 2).sum() for g in gradients.values())))
     yield Site("backward", None, "gradient", "norm", np.array([norm]))

@@ -31,11 +31,14 @@ class Node:
     gradients: list[Array] = field(default_factory=list)
     by_skip: Array = None
     by_branch: Array = None
+    projection: Array = None
+    skip_gradients: list[Array] = field(default_factory=list)
 
     @property
     def squares(self) -> float:
         """Of all gradients in it."""
-        return sum(float((g**2).sum()) for g in self.gradients) + sum(node.squares for node in self.inside)
+        own = sum(float((g**2).sum()) for g in (*self.gradients, *self.skip_gradients))
+        return own + sum(node.squares for node in self.inside)
 
 
 class SlowBooks:
@@ -78,9 +81,13 @@ class SlowBooks:
             else:
                 assert isinstance(layer, Residual)
                 node.kind = "residual"
+                node.projection = self.p.get(f"{node.path}.projection.weight")
+                self.ops += node.projection is not None
                 node.inside, branch = self.forward(layer.layers, x, f"{node.path}.")
                 node.op = self.ops
                 self.ops += 1
+                if node.projection is not None:
+                    x = x @ node.projection.T
                 node.y = x + layer.scale * branch
             x = node.y
             nodes.append(node)
@@ -107,6 +114,9 @@ class SlowBooks:
                 d = node.slope * (g - g.mean(axis=1, keepdims=True) - through)
             elif node.kind == "residual":
                 node.by_skip, node.by_branch = d, self.backward(node.inside, node.layer.scale * d)
+                if node.projection is not None:
+                    node.by_skip = d @ node.projection
+                    node.skip_gradients = [node.d_y.T @ node.x]
                 d = node.by_skip + node.by_branch
             else:
                 d = d * node.slope
@@ -130,7 +140,17 @@ def random_layers(rng: np.random.Generator, width: int, depth: int = 3) -> list[
         elif kind == "dropout":
             layers.append(Dropout(0.3))
         elif depth:
-            layers.append(Residual(random_layers(rng, width, depth - 1), scale=float(rng.choice([1.0, 0.5]))))
+            inside, scale = random_layers(rng, width, depth - 1), float(rng.choice([1.0, 0.5]))
+            match rng.integers(4):
+                case 0:
+                    layers.append(Residual(inside, scale=scale, projection="always"))
+                case 1:
+                    layers += [
+                        Residual([*inside, Dense(width + 2)], scale=scale, projection=True),
+                        Dense(width),
+                    ]
+                case _:
+                    layers.append(Residual(inside, scale=scale))
     return layers or [Dense(width)]
 
 

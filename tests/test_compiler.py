@@ -36,6 +36,13 @@ NETWORKS = {
         LayerNorm(),
         Dense(2),
     ],
+    "projections": [
+        Residual(["relu", Residual([Dense(7), "tanh"], projection=True), "tanh"], projection=True),
+        "relu",
+        Residual([Residual(["tanh"], projection="always"), Dropout(0.1)]),
+        Residual([Dense(40)], projection=True),
+        Residual([Dense(4)], projection=True),
+    ],
     "activations around a block": [Dense(9), "tanh", Residual(["relu", Dense(9), "tanh"]), "relu", Dense(2)],
     "identity": [Dense(9), "identity", Dense(2)],
 }
@@ -118,9 +125,15 @@ def test_columns_fit_together(name):
     table = plan.table
     assert table[0]["columns_in"] == plan.columns_in
     assert table[-1]["columns_out"] == plan.columns_out
-    np.testing.assert_array_equal(table["columns_in"][1:], table["columns_out"][:-1])
-    np.testing.assert_array_equal(table["input"][1:], table["output"][:-1])
-    np.testing.assert_array_equal(table["d_input"][1:], table["d_output"][:-1])
+    chain = table[~plan.projections]
+    np.testing.assert_array_equal(chain["columns_in"][1:], chain["columns_out"][:-1])
+    np.testing.assert_array_equal(chain["input"][1:], chain["output"][:-1])
+    np.testing.assert_array_equal(chain["d_input"][1:], chain["d_output"][:-1])
+    for skip in table[plan.projections]:
+        fork = table[skip["partner"]]
+        join = table[fork["partner"]]
+        assert (skip["input"], skip["columns_in"]) == (fork["input"], fork["columns_in"])
+        assert (skip["d_output"], skip["columns_out"]) == (join["d_output"], join["columns_out"])
 
 
 # --- slots ---------------------------------------------------------------------------------------
@@ -188,9 +201,15 @@ def test_nothing_is_overwritten_before_it_was_read(name, tile):
         inputs.append(current)
         activations.read(op["input"], op["columns_in"], current)
         kind = kinds_of(op)
+        if plan.projections[i]:
+            activations.write(op["output"], op["columns_out"], f"skip {i}")
+            continue
         if kind == "join":
-            fork = table[op["partner"]]
-            activations.read(fork["input"], fork["columns_in"], inputs[op["partner"]])
+            fork, skip = table[op["partner"]], plan.skip(int(op["partner"]))
+            if skip is None:
+                activations.read(fork["input"], fork["columns_in"], inputs[op["partner"]])
+            else:
+                activations.read(table[skip]["output"], op["columns_out"], f"skip {skip}")
         if kind != "fork":
             current = f"output {i}"
             activations.write(op["output"], op["columns_out"], current)
@@ -205,6 +224,11 @@ def test_nothing_is_overwritten_before_it_was_read(name, tile):
     d_output = {}
     for i in reversed(range(end)):
         op, kind = table[i], kinds_of(table[i])
+        if plan.projections[i]:
+            d_output[i] = d_output[table[op["partner"]]["partner"]]
+            deltas.read(op["d_output"], op["columns_out"], d_output[i])
+            deltas.write(op["d_input"], op["columns_in"], f"delta of skip {i}")
+            continue
         deltas.read(op["d_output"], op["columns_out"], delta)
         d_output[i] = delta
         if kind == "dropout" or (kind == "activation" and op["code"] != kernels.ACTIVATION_CODES["softmax"]):
@@ -216,8 +240,11 @@ def test_nothing_is_overwritten_before_it_was_read(name, tile):
             if kind == "layer_norm":
                 activations.read(op["saved"], 3, f"statistics {i}")
         elif kind == "fork":
-            join = table[op["partner"]]
-            deltas.read(join["d_output"], join["columns_out"], d_output[op["partner"]])
+            join, skip = table[op["partner"]], plan.skip(i)
+            if skip is None:
+                deltas.read(join["d_output"], join["columns_out"], d_output[op["partner"]])
+            else:
+                deltas.read(table[skip]["d_input"], op["columns_in"], f"delta of skip {skip}")
         delta = f"delta {i}"
         deltas.write(op["d_input"], op["columns_in"], delta)
     for i, op in enumerate(table):
@@ -343,3 +370,25 @@ def test_input_size_is_positive(bad):
 def test_dtype_is_float32_or_float64():
     with pytest.raises(ValueError, match="float32 or float64, got float16"):
         compile_layers([Dense(3)], 2, "float16", tile=1)
+
+
+# --- projections ---------------------------------------------------------------------------------
+
+
+def test_a_projection_is_a_dense_op_without_bias_on_the_skip():
+    plan = compile_layers([Dense(4), Residual([Dense(6), "tanh"], projection=True), Dense(2)], 3, tile=1)
+    assert plan.names == ("dense 1", "fork 1", "projection 1", "dense 2", "tanh 1", "residual 1", "dense 3")
+    assert list(plan.parameter_names) == [
+        "0.weight", "0.bias", "1.projection.weight", "1.0.weight", "1.0.bias", "2.weight", "2.bias",
+    ]  # fmt: skip
+    assert plan.projections.tolist() == [False, False, True, False, False, False, False]
+    assert plan.before.tolist() == [-1, 0, 1, 1, 3, 4, 5]
+    assert (plan.branch_start(1), plan.skip(1)) == (3, 2)
+    assert "skip of fork op 1" in str(plan)
+
+
+def test_a_projection_is_there_only_where_it_is_needed():
+    def projections(**asked):
+        return int(compile_layers([Dense(4), Residual([Dense(4)], **asked)], 3, tile=1).projections.sum())
+
+    assert [projections(), projections(projection=True), projections(projection="always")] == [0, 0, 1]

@@ -442,3 +442,36 @@ def test_two_threads_may_predict_at_once(rng):
         thread.join()
     assert len(results) == 4
     assert all(np.array_equal(result, expected) for result in results)
+
+
+def test_a_projecting_network_trains_and_is_copied():
+    layers = [
+        Residual([Dense(12), "tanh"], projection=True),
+        Residual([Dense(12), "tanh"], scale=0.5, projection="always"),
+        Residual([Dense(3)], projection=True),
+    ]
+    net = Network(layers, input_size=5, dtype="float64", seed=0)
+    names = [name for name in net.get_parameters() if "projection" in name]
+    assert names == ["0.projection.weight", "1.projection.weight", "2.projection.weight"]
+    assert net.get_parameters()["0.projection.weight"].shape == (12, 5)
+    # (as a linear layer's: Glorot)
+    wide = Network([Residual([Dense(400)], projection=True)], input_size=200, seed=0)
+    spread = wide.get_parameters()["0.projection.weight"].std()
+    assert spread == pytest.approx(np.sqrt(2 / 600), rel=0.02)
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(60, 5)), rng.integers(0, 3, 60)
+    assert net.check_gradients(X[:7], y[:7]) < 1e-6
+    again = net.copy()
+    assert again.layers == net.layers
+    np.testing.assert_array_equal(again.parameters, net.parameters)
+    one, two = net.copy(), net.copy()
+    for other, threads in ((one, 1), (two, 2)):
+        history = other.fit(X, y, epochs=5, batch_size=8, threads=threads, seed=1, progress=False)
+        assert history.history["loss"][-1] < history.history["loss"][0]
+    np.testing.assert_array_equal(one.parameters, two.parameters)
+    x = X[:4]
+    for i, layer in enumerate(layers):
+        p = {n.removeprefix(f"{i}."): a for n, a in net.get_parameters().items() if n.startswith(f"{i}.")}
+        branch = x @ p["0.weight"].T + p["0.bias"]
+        x = x @ p["projection.weight"].T + layer.scale * (np.tanh(branch) if i < 2 else branch)
+    np.testing.assert_allclose(net.forward(X[:4]), x, rtol=1e-12)

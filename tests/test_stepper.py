@@ -347,3 +347,44 @@ def misaligned(array):
     moved = raw.view(array.dtype).reshape(array.shape)
     moved[...] = array
     return moved
+
+
+@pytest.mark.parametrize("form", ["whole", "two parts"])
+@pytest.mark.parametrize("what", ["nan", "inf", "1e30"])
+def test_running_statistics_are_never_poisoned(form, what):
+    # (a variance of 1e60 does not fit float32: such a batch is refused, and named)
+    net = Network([BatchNorm(), Dense(4), BatchNorm(), "tanh", Dense(2)], input_size=3, seed=0)
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(8, 3)).astype("f4"), rng.normal(size=(8, 2)).astype("f4")
+    bad = X * np.float32(1e30) if what == "1e30" else X.copy()
+    if what != "1e30":
+        bad[3, 1] = float(what)
+
+    def one(step, X):
+        if form == "whole":
+            return step(X, y)
+        step.forward(X)
+        return step.backward(np.full((8, 2), 0.1, "f4"))
+
+    with net.stepper(batch_size=8, loss="mse", optimizer="adam", threads=1) as step:
+        assert np.isfinite(one(step, X))
+        before = net.get_parameters()
+        assert not np.array_equal(before["0.running_mean"], np.zeros(3))
+        with pytest.warns(
+            GradcoreWarning, match=r"running_var of batch_norm 1|input is|batch_norm|output_grad"
+        ):
+            one(step, bad)
+        for name, array in net.get_parameters().items():
+            np.testing.assert_array_equal(array, before[name], err_msg=name)
+        assert np.isfinite(one(step, X))
+    assert all(np.isfinite(array).all() for array in net.get_parameters().values())
+
+
+def test_batch_norm_of_columns_beside_a_mean_of_1e8():
+    net = Network([BatchNorm(), Dense(1)], input_size=1, seed=0)
+    net.set_parameters({"1.weight": [[1.0]]})
+    X = np.float32(1e8) + np.float32(8) * np.array([[-1.0], [0.0], [0.0], [1.0], [1.0], [0.0]], "f4")
+    with net.stepper(batch_size=6, loss="mse", threads=1) as step:
+        outputs = step.forward(X)
+    wide = X.astype(np.float64)
+    np.testing.assert_allclose(outputs, (wide - wide.mean()) / wide.std(), rtol=1e-3)

@@ -20,6 +20,7 @@ from gradcore.layers import (
     LayerNorm,
     Residual,
     split_groups,
+    width_after,
 )
 from gradcore.network import mlp_layers
 from gradcore.optimizers import Optimizer
@@ -222,7 +223,7 @@ class Change:
                 changed = (*changed, Dropout(self.dropout))
             # norm, dropout or an activation may come before the first dense layer
             first = next((part for part in changed if isinstance(part, Dense | Residual)), changed[0])
-            units = first.units if isinstance(first, Dense) else width
+            units = width_after(changed, width)
             if self.residual and units == width and not isinstance(first, Residual) and len(changed) > 1:
                 changed = (Residual(changed),)
             result += changed
@@ -246,7 +247,7 @@ class Change:
             return layer
         whole = tuple(self._hidden(part) for part in layer.layers)
         inner = self._kept(whole) or whole  # a block that holds nothing else keeps it
-        return Residual(self._with_norm(inner) if self.norm else inner, scale=layer.scale)
+        return replace(layer, layers=self._with_norm(inner) if self.norm else inner)
 
     def _kept(self, layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
         left_out = (NORMS if self.without_norm else ()) + ((Dropout,) if self.without_dropout else ())

@@ -73,8 +73,9 @@ def _written(layer: Layer) -> str:
     match layer:
         case Activation(spec):
             return repr(spec)
-        case Residual(inside, scale):
-            return f"gradcore.Residual({write_layers(inside)}{_others(scale=(scale, 1.0))})"
+        case Residual(inside, scale, projection):
+            others = _others(scale=(scale, 1.0), projection=(projection, False))
+            return f"gradcore.Residual({write_layers(inside)}{others})"
         case Dense(units):
             others = _others(
                 init=(layer.init, "auto"),

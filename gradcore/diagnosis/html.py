@@ -327,6 +327,8 @@ def _ops(books: Books, entries: Sequence[LedgerEntry], depth: int) -> Iterator[_
             "–" if math.isnan(entry.flat_fraction) else f"{entry.flat_fraction:.0%}",
             _notes(entry),
         )  # fmt: skip
+        if entry.projection is not None:
+            yield from _ops(books, (entry.projection,), depth + 1)
         if entry.branch is not None:
             yield from _ops(books, entry.branch.entries, depth + 1)
 

@@ -301,7 +301,10 @@ def _dropout_backward(ops: _Ops, op: int) -> Exact:
 
 
 def _join_forward(ops: _Ops, op: int) -> Exact:
-    skip, branch = ops.x(int(ops.table["partner"][op])), ops.parameter(op) * ops.x(op)
+    fork = int(ops.table["partner"][op])
+    projection = ops.replay.plan.skip(fork)
+    skip = ops.x(fork) if projection is None else ops.replay.output(projection).astype(ops.wide)
+    branch = ops.parameter(op) * ops.x(op)
     return Exact(skip + branch, _FEW * ops.u * (np.abs(skip) + np.abs(branch)))
 
 
@@ -311,7 +314,11 @@ def _join_backward(ops: _Ops, op: int) -> Exact:
 
 
 def _fork_backward(ops: _Ops, op: int) -> Exact:
-    skip, branch = ops.d(int(ops.table["partner"][op])), ops.replay.d_input(op + 1).astype(ops.wide)
+    projection = ops.replay.plan.skip(op)
+    skip = ops.d(int(ops.table["partner"][op]))
+    if projection is not None:
+        skip = ops.replay.d_input(projection).astype(ops.wide)
+    branch = ops.replay.d_input(ops.replay.plan.branch_start(op)).astype(ops.wide)
     return Exact(skip + branch, _FEW * ops.u * (np.abs(skip) + np.abs(branch)))
 
 

@@ -75,10 +75,11 @@ _PLACES = {"output": "output", "d_output": "delta", "weight_gradient": "gradient
 class LedgerEntry:
     """The books of one op.
 
-    Norms are Frobenius norms over the batch.  A residual block is one entry: its gain is that of the whole block,
+    Norms are Frobenius norms over the batch. A residual block is one entry: its gain is that of the whole block,
     from the delta at its output to the delta at its input after the fork's sum; ``skip_norm``, ``branch_norm`` and
-    ``cosine`` say how the two paths met there, and ``branch`` is the ledger of what is inside.  Attributes that an
-    op does not have (the weight of an activation) are NaN.
+    ``cosine`` say how the two paths met there, ``branch`` is the ledger of what is inside, and ``projection`` the
+    entry of the dense op on the skip, where there is one. Attributes that an op does not have (the weight of an
+    activation) are NaN.
 
     ``gradient_share`` is the part of ``‖g‖²``, over all parameters, that belongs to this op (to all ops of a block):
     those of `Ledger.entries` add up to 1; NaN where the gradient is zero or not finite.  ``arithmetic`` holds the
@@ -105,6 +106,7 @@ class LedgerEntry:
     lost: bool
     dtype: np.dtype[Any]
     branch: Branch | None = None
+    projection: LedgerEntry | None = None
     skip_norm: float = math.nan
     branch_norm: float = math.nan
     cosine: float = math.nan
@@ -120,7 +122,7 @@ class LedgerEntry:
         for name, value in self.__dict__.items():
             if isinstance(value, Fold):
                 out[name] = value._asdict()
-            elif name == "branch":
+            elif name in ("branch", "projection"):
                 out[name] = None if value is None else value.to_dict()
             elif name == "arithmetic":
                 out[name] = [share.to_dict() for share in value]
@@ -137,9 +139,10 @@ class LedgerEntry:
 class Branch:
     """The ledger of what is inside a residual block: its entries and their sum, without the skip.
 
-    The end-to-end gain goes from the delta at the branch's output (after the block's scale) to that at its input; in a
-    block that reads the network's input, from its first pre-activation on. With B that gain, s the scale and c the
-    cosine of the block, the block's own gain is ``sqrt(1 + 2 c s B + (s B)²)``.
+    The end-to-end gain goes from the delta at the branch's output (after the block's scale) to that at its input;
+    in a block that reads the network's input, from its first pre-activation on. With B that gain, s the scale, c
+    the cosine of the block and P the gain of its projection (1 without), the block's own gain is ``sqrt(P² + 2 P c
+    s B + (s B)²)``.
     """
 
     entries: tuple[LedgerEntry, ...]
@@ -305,6 +308,8 @@ class Ledger:
         """Every entry with its depth and the block it is in; a block comes before what is inside."""
         for entry in entries:
             yield entry, depth, parent
+            if entry.projection is not None:
+                yield entry.projection, depth + 1, entry.name
             if entry.branch is not None:
                 yield from self._walk(entry.branch.entries, depth + 1, entry.name)
 
@@ -314,27 +319,25 @@ class Ledger:
 
     def _branch(self, fork: int, join: int) -> Branch:
         # in a block that reads the network's input no delta is known before the first pre-activation
-        chain = self._chain(fork + 1, join, begun=int(self.plan.table["d_input"][fork]) != 0)
+        first = self.plan.branch_start(fork)
+        chain = self._chain(first, join, begun=int(self.plan.table["d_input"][fork]) != 0)
         decades = self._decades(chain)
         return Branch(
-            tuple(self._build(fork + 1, join)), math.fsum(decades), self._by_group(chain, decades.tolist())
+            tuple(self._build(first, join)), math.fsum(decades), self._by_group(chain, decades.tolist())
         )
 
     def _entry(self, first: int, last: int, branch: Branch | None) -> LedgerEntry:
         row = self.plan.table[last]
         kind = int(row["kind"])
-        before = first - 1 if first else len(self.plan.table)
+        # (the records end with the network's input)
+        before = int(self.plan.before[first])
         columns_in = int(self.plan.table[first]["columns_in"])
         columns_out = int(row["columns_out"])
         source, output = self._fold(before, "output"), self._fold(last, "output")
         d_output, d_input = self._fold(last, "d_output"), self._fold(first, "d_input")
-        if (
-            math.isnan(d_input.norm)
-            and first
-            and int(self.plan.table[first - 1]["kind"]) not in (_FORK, _JOIN)
-        ):
+        if math.isnan(d_input.norm) and first and int(self.plan.table[before]["kind"]) not in (_FORK, _JOIN):
             # the same array as dL/d(output) of the op before, which a light ledger books once
-            d_input = self._fold(first - 1, "d_output")
+            d_input = self._fold(before, "d_output")
         weight, update = self._value(last, "weight"), self._value(last, "update")
         skip, through = self._value(last, "skip"), self._value(last, "branch")
         has_weight = kind == _DENSE
@@ -361,11 +364,16 @@ class Ledger:
             lost=output.signal <= scale * float(np.finfo(self.dtype).eps) * math.sqrt(self._fan_in(last)),
             dtype=self.dtype,
             branch=branch,
+            projection=self._projection(first) if branch else None,
             skip_norm=skip if branch else math.nan,
             branch_norm=through if branch else math.nan,
             cosine=self._cosine(last, skip, through, d_input.norm) if branch else math.nan,
             arithmetic=tuple(share for share in self.arithmetic or () if share.op == last),
         )
+
+    def _projection(self, fork: int) -> LedgerEntry | None:
+        op = self.plan.skip(fork)
+        return None if op is None else self._entry(op, op, None)
 
     def _cosine(self, join: int, skip: float, branch: float, total: float) -> float:
         if not (0 < skip < math.inf and 0 < branch < math.inf):
@@ -385,7 +393,9 @@ class Ledger:
 
     def _fan_in(self, op: int) -> int:
         """Fan-in of the dense op whose rounding the output of ``op`` carries."""
-        dense = np.flatnonzero(self.plan.table["kind"][: op + 1] == _DENSE)
+        chain = (self.plan.table["kind"] == _DENSE) & ~self.plan.projections
+        chain[op] |= self.plan.projections[op]
+        dense = np.flatnonzero(chain[: op + 1])
         return int(self.plan.table["columns_in"][dense[-1]]) if len(dense) else 1
 
     def layers(self) -> Layers:
@@ -393,8 +403,8 @@ class Ledger:
         table, records = self.plan.table, self.records
         op = np.flatnonzero(table["kind"] == _DENSE)
         fan_in, units = table["columns_in"][op], table["columns_out"][op]
-        before = np.where(op > 0, op - 1, len(table))
-        after = np.append(op[1:] - 1, len(table) - 1)
+        before = self.plan.before[op]  # (-1: the last record, of the network's input)
+        after = np.where(self.plan.projections[op], op, np.append(op[1:] - 1, len(table) - 1))
         size = np.sqrt(self.rows)
         outputs, gradient, weight = (
             records["output"],
@@ -464,9 +474,10 @@ class Ledger:
         first, last = chain
         records = self.records
         below, above = records["d_input"]["norm"][first], records["d_output"]["norm"][last]
-        before = self.plan.table["kind"][first - 1]
+        source = self.plan.before[first]
+        before = self.plan.table["kind"][source]
         booked_once = np.isnan(below) & (before != _FORK) & (before != _JOIN)
-        below = np.where(booked_once, records["d_output"]["norm"][first - 1], below)
+        below = np.where(booked_once, records["d_output"]["norm"][source], below)
         ok = (below > 0) & (above > 0) & np.isfinite(below) & np.isfinite(above)
         return np.where(ok, np.log10(np.where(ok, below, 1.0)) - np.log10(np.where(ok, above, 1.0)), np.nan)
 
@@ -523,7 +534,7 @@ class Ledger:
         for entry, depth, parent in self._walk(self.entries):
             row: dict[str, Any] = {"depth": depth, "parent": parent}
             for name, value in entry.to_dict().items():
-                if name == "arithmetic":
+                if name in ("arithmetic", "projection"):  # (a projection has a row of its own)
                     continue
                 if name == "branch":
                     row["branch_end_to_end_log10"] = value["end_to_end_log10"] if value else math.nan

@@ -41,13 +41,19 @@ def unshared(plan: Plan) -> Plan:
         return -(-columns // plan.tile) * plan.tile
 
     slot, end = 0, padded(plan.columns_in)
-    for op in table:
+    for op, projects in zip(table, plan.projections, strict=True):
         op["input"] = op["d_input"] = slot
+        if projects:
+            op["d_input"], op["output"] = end, end + padded(int(op["columns_in"]))
+            end = int(op["output"]) + padded(int(op["columns_out"]))
+            continue
         if op["kind"] != _FORK:
             slot, end = end, end + padded(int(op["columns_out"]))
         op["output"] = op["d_output"] = slot
         if op["kind"] == _LAYER_NORM:
             op["saved"], end = end, end + padded(SAVED_COLUMNS)
+    for op in np.flatnonzero(plan.projections):
+        table["d_output"][op] = table["d_output"][table["partner"][table["partner"][op]]]
     table["fused"] = 0
     table.flags.writeable = False
     return replace(plan, table=table, activation_columns=end, delta_columns=end)
@@ -107,7 +113,8 @@ class Replay:
 
     def d_input(self, op: int) -> Array:
         """Return dL/d(input); of the first op of a branch without the skip's share."""
-        if op == 0 or self.plan.table["kind"][op - 1] != _FORK:
+        before = int(self.plan.before[op])
+        if before < 0 or self.plan.table["kind"][before] != _FORK or self.plan.projections[op]:
             return self._matrix(self._executor.deltas, op, "d_input", "columns_in")
         # the fork adds the skip's delta in place: once more, up to here
         self._executor.observe(self._batch, **self._run, until=op)

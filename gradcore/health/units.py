@@ -198,7 +198,7 @@ def _gradient(replay: Replay, op: int) -> Array:
     kinds = replay.plan.table["kind"]
     source = op
     while source >= 0 and kinds[source] not in (_DENSE, _FORK, _JOIN):
-        source -= 1
+        source = int(replay.plan.before[source])
     if source < 0 or kinds[source] != _DENSE:
         return np.full(int(replay.plan.table["columns_out"][op]), np.nan)
     bias = replay.bias_gradient(source)

@@ -769,7 +769,12 @@ cdef class Executor:
                 self._inside(i, "parameters", op.weight, op.columns_in * width_out, parameters)
                 if op.bias >= 0:
                     self._inside(i, "parameters", op.bias, width_out, parameters)
-                if (backward and op.d_input != 0) or (transposed and op.transposed >= 0):
+                if op.partner >= 0 and (i == 0 or op.partner != i - 1 or self.program.ops[i - 1].kind != FORK
+                                        or op.input != self.program.ops[i - 1].input):
+                    raise ValueError(f"table: op {i} makes the skip of op {op.partner}, but does not follow that fork")
+                # a projection of the network's input has a slot for its delta, but no use for it
+                if ((backward and op.d_input != 0 and not (op.partner >= 0 and op.input == 0))
+                        or (transposed and op.transposed >= 0)):
                     self._inside(i, "transposed weights", op.transposed, op.columns_out * width_in, transposed)
             elif op.kind == BATCH_NORM:
                 self._inside(i, "parameters", op.weight, width_out, parameters)
@@ -781,7 +786,8 @@ cdef class Executor:
                 self._inside(i, "parameters", op.bias, width_out, parameters)
                 self._inside(i, "activations", op.saved, 3, activations)
             elif op.kind == FORK or op.kind == JOIN:
-                if op.partner < 0 or op.partner >= n or self.program.ops[op.partner].partner != i:
+                if (op.partner < 0 or op.partner >= n or self.program.ops[op.partner].partner != i
+                        or (op.kind == FORK and (op.partner <= i or self.program.ops[op.partner].kind != JOIN))):
                     raise ValueError(f"table: op {i} has no partner")
         return 0
 
@@ -881,8 +887,8 @@ cdef class Executor:
         cdef Py_ssize_t i
         if mode & INPUT_GRADIENT:
             for i in range(self.program.n_ops):
-                if (self.program.ops[i].kind == DENSE and self.program.ops[i].d_input == 0
-                        and self.program.ops[i].transposed < 0):
+                if (self.program.ops[i].kind == DENSE and self.program.ops[i].transposed < 0
+                        and (self.program.ops[i].d_input == 0 or self.program.ops[i].input == 0)):
                     raise ValueError("mode: this plan was compiled without input_gradient")
         return 0
 

@@ -58,6 +58,22 @@ cdef index share(index n, int member, int size) noexcept nogil:
 # ------------------------------------------------------------------ the books
 
 
+cdef bint is_projection(const Op* op) noexcept nogil:
+    # the dense op on the skip of a residual block, right after the fork
+    return op.kind == DENSE and op.partner >= 0
+
+
+cdef const real* skip_output(const Program* p, const Op* join) noexcept nogil:
+    cdef const Op* fork = &p.ops[join.partner]
+    cdef index slot = fork[1].output if is_projection(fork + 1) else fork.input
+    return <const real*>p.activations + slot * p.capacity
+
+
+cdef const real* skip_delta(const Program* p, const Op* fork) noexcept nogil:
+    cdef index slot = fork[1].d_input if is_projection(fork + 1) else p.ops[fork.partner].d_output
+    return <const real*>p.deltas + slot * p.capacity
+
+
 cdef bint probing(const Program* p) noexcept nogil:
     return (p.mode & (LIGHT | FULL)) != 0
 
@@ -90,9 +106,11 @@ cdef void fold_matrix(Program* p, Team* team, int member, Fold* fold, const real
 
 cdef void fold_forward(Program* p, Team* team, int member, index i, index rows) noexcept nogil:
     cdef const Op* op = &p.ops[i]
+    cdef index before
     if op.kind == FORK:
         if member == 0:
-            p.records[i].output = p.records[i - 1].output if i > 0 else p.records[p.n_ops].output
+            before = i - 2 if i > 0 and is_projection(op - 1) else i - 1
+            p.records[i].output = p.records[before if before >= 0 else p.n_ops].output
         return
     fold_matrix(p, team, member, &p.records[i].output, <const real*>p.activations + op.output * p.capacity,
                 op.columns_out, rows, True)
@@ -103,8 +121,10 @@ cdef void fold_delta(Program* p, Team* team, int member, index i, index rows) no
     cdef const Op* op = &p.ops[i]
     fold_matrix(p, team, member, &p.records[i].d_input, <const real*>p.deltas + op.d_input * p.capacity,
                 op.columns_in, rows, False)
-    if member == 0 and i > 0:
-        p.records[i - 1].d_output = p.records[i].d_input
+    if member == 0 and is_projection(op):
+        p.records[i].d_output = p.records[p.ops[op.partner].partner].d_output
+    elif member == 0 and i > 0:
+        p.records[i - 2 if is_projection(op - 1) else i - 1].d_output = p.records[i].d_input
 
 
 cdef void count_flat_elements(Program* p, index i, index rows) noexcept nogil:
@@ -126,15 +146,15 @@ cdef void count_flat_elements(Program* p, index i, index rows) noexcept nogil:
 cdef void fold_fork(Program* p, index i, index rows) noexcept nogil:
     # The gradient reaches a block's input by two ways: their norms and the cosine between them.
     cdef const Op* op = &p.ops[i]
-    cdef const Op* join = &p.ops[op.partner]
     cdef const real* branch = <const real*>p.deltas + op.d_input * p.capacity
-    cdef const real* skip = <const real*>p.deltas + join.d_output * p.capacity
+    cdef const real* skip = skip_delta(p, op)
+    cdef bint projects = is_projection(op + 1)
     cdef double product = 0.0
     cdef index panel
     for panel in range(panels_of(op.columns_in)):
         product += dot(branch + panel * p.capacity * TILE, skip + panel * p.capacity * TILE, rows * TILE)
-    p.records[op.partner].skip = p.records[op.partner].d_output.norm
-    p.records[op.partner].branch = p.records[i + 1].d_input.norm
+    p.records[op.partner].skip = p.records[i + 1].d_input.norm if projects else p.records[op.partner].d_output.norm
+    p.records[op.partner].branch = p.records[i + 2 if projects else i + 1].d_input.norm
     p.records[op.partner].cosine = product / p.records[op.partner].skip / p.records[op.partner].branch
 
 
@@ -384,8 +404,7 @@ cdef void forward_pass(Program* p, Team* team, int member, index rows, index fir
         elif op.kind == DROPOUT:
             dropout_op_forward(p, i, step, first, last)
         elif op.kind == JOIN:
-            add_scaled(p, <real*>p.activations + op.output * p.capacity,
-                       <const real*>p.activations + p.ops[op.partner].input * p.capacity, <real>op.parameter,
+            add_scaled(p, <real*>p.activations + op.output * p.capacity, skip_output(p, op), <real>op.parameter,
                        <const real*>p.activations + op.input * p.capacity, op.columns_out, first, last)
         if probed:
             fold_forward(p, team, member, i, rows)
@@ -477,6 +496,8 @@ cdef void backward_pass(Program* p, Team* team, int member, index rows, index fi
         reads_data = starts_at_data(p, op)
         if at_once and op.kind != BATCH_NORM:
             units_end = op_gradients(p, i, units_end, rows)
+        if reads_data and probed and is_projection(op) and member == 0:
+            p.records[i].d_output = p.records[p.ops[op.partner].partner].d_output
         if reads_data and op.kind != BATCH_NORM:   # (which has parameters' gradients to give)
             continue
         if op.kind == DENSE:
@@ -502,7 +523,7 @@ cdef void backward_pass(Program* p, Team* team, int member, index rows, index fi
                     fold_fork(p, i, rows)
                 meet(team)
             add_scaled(p, <real*>p.deltas + op.d_input * p.capacity, <const real*>p.deltas + op.d_input * p.capacity,
-                       1, <const real*>p.deltas + p.ops[op.partner].d_output * p.capacity, op.columns_in, first, last)
+                       1, skip_delta(p, op), op.columns_in, first, last)
         else:
             slope_op_backward(p, op, first, last)
         if at_once and op.kind == BATCH_NORM:      # (computed with its delta)
@@ -514,7 +535,9 @@ cdef void backward_pass(Program* p, Team* team, int member, index rows, index fi
 
 cdef bint starts_at_data(const Program* p, const Op* op) noexcept nogil:
     # whether dL/d(input) of this op would be that of the data, which nobody asked for
-    return op.d_input == 0 and (not p.mode & INPUT_GRADIENT or (op.kind == DENSE and op.transposed < 0))
+    if op.d_input != 0 and not (is_projection(op) and op.input == 0):
+        return False
+    return not p.mode & INPUT_GRADIENT or (op.kind == DENSE and op.transposed < 0)
 
 
 cdef bint sheds_slope(const Program* p, index i) noexcept nogil:

@@ -658,6 +658,16 @@ class Executor:
     def _running(self, op: SimpleNamespace) -> Array:
         return self.state[op.state : op.state + 2 * op.columns_out].reshape(2, op.columns_out)
 
+    def _projection(self, fork: int) -> SimpleNamespace | None:
+        """Return the dense op on the skip of a residual block."""
+        op = self.ops[fork + 1]
+        return op if op.kind == "dense" and op.partner >= 0 else None
+
+    def _skip_delta(self, fork: int, op: SimpleNamespace) -> Array:
+        skip = self._projection(fork)
+        slot = skip.d_input if skip else self.ops[op.partner].d_output
+        return self._delta(slot, op.columns_in)
+
     # --- the books
 
     def _booking(self) -> bool:
@@ -675,10 +685,10 @@ class Executor:
         if self._books_slot(slot):
             self._book(index, field, self._delta(slot, columns))
 
-    def _book_fork(self, op: SimpleNamespace) -> None:
+    def _book_fork(self, index: int, op: SimpleNamespace) -> None:
         """The gradient reaches the input of a block by two ways: their norms and the cosine between them."""
         if self._books_slot(op.d_input):
-            skip = self._delta(self.ops[op.partner].d_output, op.columns_in)
+            skip = self._skip_delta(index, op)
             branch = self._delta(op.d_output, op.columns_in)
             book = self.records[op.partner : op.partner + 1]
             book["skip"], book["branch"] = safe_norm(skip), safe_norm(branch)
@@ -733,7 +743,9 @@ class Executor:
                 op.slope = np.empty_like(x)
                 dropout(x, y, op.slope, op.parameter if "drop" in self.mode else 0.0, seed, step, index)
             elif op.kind == "join":
-                y[...] = self._activation(self.ops[op.partner].input, op.columns_in) + op.parameter * x
+                skip = self._projection(op.partner)
+                slot = skip.output if skip else self.ops[op.partner].input
+                y[...] = self._activation(slot, op.columns_in) + op.parameter * x
             self._book(index, "output", y, signal=True)
 
     def _backward(self, d_output: Array, until: int = 0) -> None:
@@ -765,9 +777,12 @@ class Executor:
             elif op.kind == "join":
                 d_x[...] = op.parameter * d_y
             elif op.kind == "fork":
-                self._book_fork(op)
-                d_x += self._delta(self.ops[op.partner].d_output, op.columns_in)
-            self._book_delta(index, "d_input", op.d_input, op.columns_in)
+                self._book_fork(index, op)
+                d_x += self._skip_delta(index, op)
+            # (a projection of the network's input has a slot of its own for what nobody may want)
+            of_data = op.kind == "dense" and op.partner >= 0 and op.input == 0
+            if not of_data or "input_gradient" in self.mode:
+                self._book_delta(index, "d_input", op.d_input, op.columns_in)
             self._book_parameters(index, op, self.gradients)
 
     @np.errstate(all="ignore")

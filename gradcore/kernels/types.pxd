@@ -77,7 +77,8 @@ cdef struct Op:
     int64_t state              # batch norm: running mean, then running variance
     int64_t saved              # batch norm: batch mean, batch variance, inverse, shift (normalization.pxd); layer norm: a slot
                                # of activations with mean, inverse and shift of every row, `capacity` reals each
-    int64_t partner            # FORK: index of its JOIN; JOIN: of its FORK; else -1
+    int64_t partner            # FORK: index of its JOIN; JOIN: of its FORK; a dense op right after a FORK: of that, when
+                               # it makes the skip (instead of the block's input; the op after it reads that); else -1
     int64_t fused              # dense: 1 when the next op is an activation to be applied panel by panel
     double parameter           # activation's parameter; rate of dropout; scale of a join
     double momentum            # batch norm

@@ -241,7 +241,13 @@ class _Replay:
             self._run(stop=op - 1)
         source = self._activation(int(row["input"]), int(row["columns_in"]))
         if kind == _JOIN:  # (read here: its other operand may be any earlier slot)
-            skip = self._activation(int(self.table[int(row["partner"])]["input"]), int(row["columns_in"]))
+            projection = self.plan.skip(int(row["partner"]))
+            slot = (
+                self.table[int(row["partner"])]["input"]
+                if projection is None
+                else self.table[projection]["output"]
+            )
+            skip = self._activation(int(slot), int(row["columns_in"]))
         self._run(stop=op)
         at, column, value = _first(self._activation(int(row["output"]), int(row["columns_out"])))
         operands: dict[str, Any]
@@ -293,7 +299,13 @@ class _Replay:
         elif kind == _JOIN:
             operands = {"d_output": float(d_output[at, column]), "scale": float(row["parameter"])}
         elif kind == _FORK:
-            skip = self._delta(int(self.table[int(row["partner"])]["d_output"]), columns_out)
+            projection = self.plan.skip(op)
+            slot = (
+                self.table[int(row["partner"])]["d_output"]
+                if projection is None
+                else self.table[projection]["d_input"]
+            )
+            skip = self._delta(int(slot), columns_out)
             operands = {"skip": float(skip[at, column]), "branch": float(d_output[at, column])}
         elif kind == _ACTIVATION and int(row["code"]) == _SOFTMAX:
             outputs = self._activation(int(row["output"]), columns_out)

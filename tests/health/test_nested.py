@@ -46,6 +46,12 @@ def check_entries(entries, nodes, total, rel, floor=1e-14):
         if node.kind == "residual":
             is_close(entry.skip_norm, norm(node.by_skip))
             is_close(entry.branch_norm, norm(node.by_branch))
+            assert (entry.projection is None) == (node.projection is None)
+            if entry.projection is not None:
+                is_close(entry.projection.weight_gradient.norm, norm(node.skip_gradients[0]))
+                is_close(entry.projection.output.norm, norm(node.x @ node.projection.T))
+                is_close(entry.projection.d_output.norm, norm(node.d_y))
+                is_close(entry.projection.d_input.norm, norm(node.by_skip))
             cosine = np.vdot(node.by_skip, node.by_branch) / norm(node.by_skip) / norm(node.by_branch)
             assert entry.cosine == pytest.approx(cosine, abs=max(rel, 1e-12))
             check_branch(entry, node, rel)
@@ -65,9 +71,9 @@ def check_branch(entry, node, rel):
         expected[group] = expected.get(group, 0.0) + math.log10(norm(inner.d_x) / norm(inner.d_y))
     assert branch.split() == pytest.approx(expected, abs=rel)
     # the block's gain from that of its branch, as the docstring of Branch has it
-    through = scale * 10**branch.end_to_end_log10
+    skip, through = norm(node.by_skip) / norm(node.d_y), scale * 10**branch.end_to_end_log10
     assert entry.backward_gain == pytest.approx(
-        math.sqrt(1 + 2 * entry.cosine * through + through**2), rel=rel
+        math.sqrt(skip**2 + 2 * skip * entry.cosine * through + through**2), rel=rel
     )
 
 

@@ -45,6 +45,25 @@ CASES = {
     "residual of batch norm": lambda n: [Dense(n), Residual([BatchNorm(), "tanh", Dense(n), Dropout(0.2)])],
     "residual of layer norm": lambda n: [Dense(n), Residual([LayerNorm(), "tanh", Dense(n), Dropout(0.2)])],
     "residual of dropout": lambda n: [Dense(n), "tanh", Residual([Dropout(0.3)], scale=2.0)],
+    "projection": lambda n: [Dense(n), "tanh", Residual([Dense(n + 7), "tanh"], projection=True), Dense(n)],
+    "projection first": lambda n: [Residual([Dense(n + 7), "tanh"], projection=True), Dense(n)],
+    "projection last": lambda n: [Dense(n + 7), Residual([Dense(n)], scale=0.5, projection=True)],
+    "projection of equals": lambda n: [Dense(n), Residual(["tanh"], projection="always"), "gelu", Dense(n)],
+    "projections in a row": lambda n: [
+        Residual(["tanh", Dense(n + 2)], projection=True),
+        Residual([Dropout(0.2), Dense(n)], projection=True),
+    ],
+    "projection at the start of one": lambda n: [
+        Dense(n),
+        "tanh",
+        Residual([Residual(["tanh", Dense(n + 1)], projection=True), Dense(n + 3)], projection=True),
+        Dense(n),
+    ],
+    "projection at the end of one": lambda n: [
+        Dense(n),
+        Residual([Dense(n + 3), Residual([LayerNorm(), Dense(n)], projection=True)]),
+        Dense(n),
+    ],
     "residuals in a row": lambda n: [Residual([Dense(n), "tanh"]), Residual(["tanh", Dense(n)]), Dense(n)],
     "residual at the start of one": lambda n: [Dense(n), "tanh", Residual([Residual([Dense(n), "tanh"])])],
     "residual at the end of one": lambda n: [Dense(n), Residual([Dense(n), Residual(["tanh"], scale=0.5)])],
@@ -70,7 +89,13 @@ def random_layers(rng, width, depth):
             case 6:
                 layers.append(Activation(str(rng.choice(ELEMENTWISE[:8]))))
             case _:
-                layers.append(Residual(random_layers(rng, width, depth - 1), scale=float(rng.normal())))
+                projection = [False, True, "always"][rng.integers(3)]
+                inside = random_layers(rng, width, depth - 1)
+                if projection is True:  # … to another width and back
+                    wider = int(rng.integers(1, 2 * width))
+                    layers.append(Residual([*inside, Dense(wider)], projection=True))
+                    inside.append(Dense(width))
+                layers.append(Residual(inside, scale=float(rng.normal()), projection=projection))
     return layers
 
 
@@ -181,6 +206,48 @@ def test_signed_gradients_of_every_loss(kind, loss, loss_sum, rng):
     check_all_gradients(kind, [Dense(4), "tanh", Dense(4)], rng, loss, loss_sum=loss_sum)
 
 
+def nested(rng, width, depth):
+    """Blocks in blocks in blocks, `depth` deep, with some of everything between."""
+    layers = [Dense(width), "tanh"]
+    for _ in range(depth):
+        projection = [False, True, "always"][rng.integers(3)]
+        before = [[], [LayerNorm()], ["tanh"], [Dropout(0.1)], [Dense(width), "sigmoid"]][rng.integers(5)]
+        inside = [*before, *layers]
+        if projection is True:
+            inside.append(Dense(width + 1))
+        layers = [Residual(inside, scale=float(rng.choice([0.5, -0.3, 1.0])), projection=projection)]
+        layers += [[Dense(width)], [LayerNorm(), Dense(width)]][rng.integers(2)] if projection is True else []
+    return layers
+
+
+@pytest.mark.parametrize("depth", [7, 50])
+def test_blocks_fifty_deep(depth, rng):
+    layers, n, rows = [*nested(rng, 3, depth), Dense(2)], 3, 5
+    compiled, readable = pair(layers, n, "float64", capacity=rows)
+    X, targets = data(rng, rows, n, 2, "float64", "mean_squared_error")
+    order = np.arange(rows)
+    for b in (compiled, readable):
+        b.executor.bind(X, targets)
+        b.loss = b.executor.observe(order, mode=TRAINING | INPUT_GRADIENT | FULL, seed=5, step=2)
+    assert_close(compiled.loss, readable.loss, "float64")
+    assert_close(compiled.d_input(rows), readable.d_input(rows), "float64", "X")
+    gradients = compiled.read(compiled.gradients)
+    for name, gradient in readable.read(readable.gradients).items():
+        assert_close(gradients[name], gradient, "float64", name)
+    # … and both are the slope, along random directions of all parameters at once
+    parameters = compiled.read(compiled.parameters)
+    for _ in range(5):
+        direction = {name: rng.standard_normal(x.shape) for name, x in parameters.items()}
+        slope = sum(float((direction[name] * gradients[name]).sum()) for name in parameters)
+        losses = []
+        for sign in (1, -1):
+            compiled.write({name: x + sign * 1e-6 * direction[name] for name, x in parameters.items()})
+            losses.append(
+                compiled.executor.observe(order, mode=TRAINING | INPUT_GRADIENT | FULL, seed=5, step=2)
+            )
+        assert (losses[0] - losses[1]) / 2e-6 == pytest.approx(slope, rel=1e-5, abs=1e-7)
+
+
 @every_executor
 @pytest.mark.parametrize("number", range(12))
 def test_signed_gradients_of_random_nestings(kind, number):
@@ -276,7 +343,14 @@ def train(b, X, targets, order, batch_size, hyper, *, mode=TRAINING, seed=11, st
     return steps, status, losses[:steps], norms[:steps]
 
 
-MIXED = [Dense(19), "gelu", BatchNorm(), Residual([LayerNorm(), Dense(19), "tanh", Dropout(0.2)]), Dense(5)]
+MIXED = [
+    Dense(19),
+    "gelu",
+    BatchNorm(),
+    Residual([LayerNorm(), Dense(19), "tanh", Dropout(0.2)], projection="always"),
+    Residual([Dense(23), "relu"], projection=True),
+    Dense(5),
+]
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)

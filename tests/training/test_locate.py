@@ -38,9 +38,9 @@ def some_layers(rng, width, depth, nesting=2):
     while depth:
         if nesting and depth > 1 and rng.random() < 0.4:
             inside = int(rng.integers(1, depth))
-            layers.append(
-                Residual(some_layers(rng, width, inside, nesting - 1), scale=rng.choice([1.0, 0.5]))
-            )
+            projection = "always" if rng.random() < 0.3 else False
+            branch, scale = some_layers(rng, width, inside, nesting - 1), rng.choice([1.0, 0.5])
+            layers.append(Residual(branch, scale=scale, projection=projection))
             depth -= inside
             continue
         layers += [Dense(width, use_bias=bool(rng.random() < 0.8)), str(rng.choice(SMOOTH))]

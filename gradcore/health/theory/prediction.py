@@ -35,7 +35,9 @@ _SIGMAS = 4.0
 
 @dataclass(frozen=True)
 class PredictedEntry:
-    """The predicted books of one op, in the words of `LedgerEntry`; a residual block is one entry with its branch.
+    """The predicted books of one op, in the words of `LedgerEntry`.
+
+    A residual block is one entry with its branch and, where there is one, its projection.
 
     ``valid`` is False where the numbers should not be relied on: an assumption of the theory is broken here, or at an
     op before (forward) or after (backward) that these numbers rest on.  The assumptions: weights that are independent
@@ -52,10 +54,15 @@ class PredictedEntry:
     backward_gain: float
     valid: bool
     branch: tuple[PredictedEntry, ...] = ()
+    projection: PredictedEntry | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the entry as plain numbers, strings and lists."""
-        return {**self.__dict__, "branch": [entry.to_dict() for entry in self.branch]}
+        return {
+            **self.__dict__,
+            "branch": [entry.to_dict() for entry in self.branch],
+            "projection": self.projection and self.projection.to_dict(),
+        }
 
 
 @dataclass(frozen=True)
@@ -161,7 +168,7 @@ def _lines(entries: tuple[PredictedEntry, ...], indent: int) -> Iterator[str]:
         yield (
             f"{name:<22.22}{entry.forward_gain:>10.3g}{entry.scale_ratio:>13.3g}{entry.backward_gain:>10.3g}{mark}"
         )
-        yield from _lines(entry.branch, indent + 1)
+        yield from _lines(((entry.projection,) if entry.projection else ()) + entry.branch, indent + 1)
 
 
 @dataclass
@@ -330,6 +337,12 @@ class _Walk:
             if kind == "fork":
                 forks.append((state, i))
                 self.steps.append(_Backward(1.0, 1.0))
+            elif self.plan.projections[i]:
+                skip, step = self._dense(i, self.ops[i], state)
+                forks[-1] = skip, forks[-1][1]
+                self.steps.append(step)
+                self._book(i, skip)
+                continue
             elif kind == "join":
                 skip, fork = forks.pop()
                 # the two paths are independent when a dense op lies between them
@@ -453,6 +466,15 @@ class _Walk:
         decided = True
         for i in range(len(self.ops) - 1, -1, -1):
             op, kind = self.ops[i], self.kinds[i]
+            if self.plan.projections[i]:
+                skip, skip_common = skips.pop()
+                self.d_output[i] = math.sqrt(op["columns_out"]) * skip
+                seen = self.steps[i].through(skip, skip_common)
+                decided &= not seen[1] > 0.2 * seen[0]
+                skips.append(seen)
+                self.ok[i] &= decided
+                self.d_input[i] = math.sqrt(op["columns_in"]) * seen[0]
+                continue
             self.d_output[i] = math.sqrt(op["columns_out"]) * delta
             if kind == "join":
                 skips.append((delta, common))
@@ -476,7 +498,7 @@ class _Walk:
     def prediction(self) -> Prediction:
         """Put it all together."""
         dense = np.array([i for i, kind in enumerate(self.kinds) if kind == "dense"])
-        after = np.append(dense[1:] - 1, len(self.ops) - 1)
+        after = np.where(self.plan.projections[dense], dense, np.append(dense[1:] - 1, len(self.ops) - 1))
         norms = np.log10(np.array(self.d_output)[dense])
         # from the delta of the outputs to that of the first pre-activation, as in the ledger
         begin = next(i for i, kind in enumerate(self.kinds) if kind in ("dense", "fork"))
@@ -506,17 +528,24 @@ class _Walk:
         op = first
         while op < end:
             last = self.ops[op]["partner"] if self.kinds[op] == "fork" else op
-            yield PredictedEntry(
-                op=last,
-                name=self.plan.names[last],
-                kind="residual" if last > op else self.kinds[op],
-                forward_gain=_ratio(self.signal[last], self.signal[op - 1]),
-                scale_ratio=_ratio(self.scale[last], self.scale[op - 1]),
-                backward_gain=_ratio(self.d_input[op], self.d_output[last]),
-                valid=self.ok[last],
-                branch=tuple(self._entries(op + 1, last)),
-            )
+            yield self._entry(op, last)
             op = last + 1
+
+    def _entry(self, op: int, last: int) -> PredictedEntry:
+        before = int(self.plan.before[op])
+        block = last > op
+        skip = self.plan.skip(op) if block else None
+        return PredictedEntry(
+            op=last,
+            name=self.plan.names[last],
+            kind="residual" if block else self.kinds[op],
+            forward_gain=_ratio(self.signal[last], self.signal[before]),
+            scale_ratio=_ratio(self.scale[last], self.scale[before]),
+            backward_gain=_ratio(self.d_input[op], self.d_output[last]),
+            valid=self.ok[last],
+            branch=tuple(self._entries(self.plan.branch_start(op), last)) if block else (),
+            projection=None if skip is None else self._entry(skip, skip),
+        )
 
     def _variance(self, first: int, end: int) -> float:
         """Variance of the log of the squared gain; a block has only its branch's share of its gain at stake."""
@@ -524,7 +553,7 @@ class _Walk:
         while op < end:
             if self.kinds[op] == "fork":
                 last = self.ops[op]["partner"]
-                total += self.shares[op] ** 2 * self._variance(op + 1, last)
+                total += self.shares[op] ** 2 * self._variance(self.plan.branch_start(op), last)
                 op = last
             else:
                 total += self.variances.get(op, 0.0)  # norm and dropout add none

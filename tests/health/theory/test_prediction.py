@@ -61,6 +61,11 @@ def wide(*layers, dtype="float64"):
         wide(Dense(1024), "relu", Dropout(0.3), Dense(1024), "relu", Dropout(0.5)),
         wide(Dense(1024), *(Residual([Dense(1024), "relu"]) for _ in range(2))),
         wide(Dense(1024), *2 * [Residual(["relu", Dense(1024), "tanh", Dense(1024)], scale=0.5)], "tanh"),
+        wide(
+            Dense(1024),
+            Residual(["tanh", Dense(700)], projection=True),
+            Residual([Dense(700)], projection="always"),
+        ),
         wide(Dense(512, init="orthogonal"), "tanh", Dense(512, init="orthogonal"), "tanh"),
         wide(Dense(1024, init="normal(0.01)"), "gelu", Dense(1024, init="uniform(0.3)"), "sigmoid"),
         wide(
@@ -73,6 +78,7 @@ def wide(*layers, dtype="float64"):
         "dropout",
         "residual",
         "scaled branch",
+        "projection",
         "orthogonal",
         "sizes",
         "exponential",
