@@ -85,7 +85,7 @@ class Plan:
     def before(self) -> NDArray[np.int64]:
         """By op, the op whose output it reads (after a projection: the fork); -1 for the network's input."""
         behind = np.arange(len(self.table)) - 1
-        return behind - np.append(False, self.projections[:-1])
+        return np.asarray(behind - np.append(False, self.projections[:-1]))
 
     def branch_start(self, fork: int) -> int:
         """Return the first op of the branch of a residual block."""

@@ -89,7 +89,8 @@ class Replay:
     ) -> None:
         self.plan, self.parameters, self.rows = plan, parameters, len(rows)
         self._executor, self._batch = executor, rows
-        self._run = {"mode": mode, "seed": seed, "step": step}
+        # with books, because only then is no delta passed on in registers
+        self._run = {"mode": mode | kernels.MODES["light"], "seed": seed, "step": step}
         # between the passes the slopes of activations and dropout lie where backward puts dL/d(input)
         executor.observe(rows, **self._run, backward=False)
         self._slopes = executor.deltas.copy()
@@ -113,8 +114,8 @@ class Replay:
 
     def d_input(self, op: int) -> Array:
         """Return dL/d(input); of the first op of a branch without the skip's share."""
-        before = int(self.plan.before[op])
-        if before < 0 or self.plan.table["kind"][before] != _FORK or self.plan.projections[op]:
+        source = int(self.plan.before[op])
+        if source < 0 or self.plan.table["kind"][source] != _FORK or self.plan.projections[op]:
             return self._matrix(self._executor.deltas, op, "d_input", "columns_in")
         # the fork adds the skip's delta in place: once more, up to here
         self._executor.observe(self._batch, **self._run, until=op)

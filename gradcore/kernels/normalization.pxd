@@ -10,12 +10,12 @@
 # Statistics are in double.  x - mean comes first: with the mean multiplied out, a mean of 1e8 would take all digits.  And
 # the mean itself, rounded to the dtype, would be off by half of what float32 can tell apart there: `shift` makes up for it,
 # x̂ = (x - mean) inverse + shift with shift = -(exact mean - mean) inverse.
-from libc.math cimport INFINITY, NAN, sqrt
+from libc.math cimport INFINITY, NAN, isfinite, sqrt
 
 from .dense cimport clear_pads, panels_of, used_columns
 from .simd cimport (
-    LANES, REAL_IS_SINGLE, TILE, WIDE_LANES, WIDES, mask, real, vec, vless, vload, vnarrow, vselect, vsplat, vstore,
-    vwide_high, vwide_low, wide, wlane, wload, wsplat, wsum, wzero,
+    LANES, REAL_IS_SINGLE, TILE, WIDE_LANES, WIDES, mask, real, vbits, vec, vload, vnarrow, vselect, vsplat, vstore,
+    vwide_high, vwide_low, wide, wlane, wload, word, wsplat, wsum, wzero,
 )
 from .statistics cimport widen
 from .types cimport index
@@ -28,11 +28,8 @@ cdef enum:
     TURNS_DOUBLE = 2
 
 
-# 1 / sqrt(variance + eps); 0 where that is 1 / 0, so that what is constant then gives beta, and pads 0, not NaN.  NaN where
-# the squares have left the range of double: nothing is known of such numbers.
+# 1 / sqrt(variance + eps); 0 where that is 1 / 0, so that what is constant then gives beta, and pads 0, not NaN.
 cdef inline real inverse_deviation(double variance, double eps) noexcept nogil:
-    if variance + eps == INFINITY:
-        return <real>NAN
     return <real>(1.0 / sqrt(variance + eps)) if variance + eps != 0.0 else <real>0.0
 
 
@@ -106,6 +103,16 @@ cdef inline void batch_norm_forward_panel(real* y, const real* x, const real* me
                    slope[half] * ((vload(x + r * TILE + half * LANES) - centre[half]) * scale[half] + rest[half]) + offset[half])
 
 
+# Sums of d and d x̂ over the rows of one column, wholly in double: for those whose blocks have left the range of float32.
+cdef inline void sums_of_column(double* sum, double* product, const real* d, const real* x, real mean, real inverse,
+                                real shift, index rows) noexcept nogil:
+    cdef index r
+    sum[0] = product[0] = 0.0
+    for r in range(rows):
+        sum[0] += d[r * TILE]
+        product[0] += <double>d[r * TILE] * <real>((x[r * TILE] - mean) * inverse + shift)
+
+
 # d_gamma and d_beta are assigned; d_x may be d_y.
 cdef inline void batch_norm_backward_panel(real* d_x, real* d_gamma, real* d_beta, const real* d_y, const real* x,
                                            const real* mean, const real* inverse, const real* shift, const real* gamma,
@@ -120,8 +127,11 @@ cdef inline void batch_norm_backward_panel(real* d_x, real* d_gamma, real* d_bet
     cdef vec rest[2]
     cdef vec sum_beta[2]
     cdef vec sum_gamma[2]
+    cdef real mean_beta[32]
+    cdef real mean_gamma[32]
+    cdef double sum, product
     cdef vec normal, d, factor
-    cdef index r = 0, end
+    cdef index r = 0, end, c
     cdef int half
     for half in range(2):
         centre[half] = vload(mean + half * LANES)
@@ -146,10 +156,19 @@ cdef inline void batch_norm_backward_panel(real* d_x, real* d_gamma, real* d_bet
     for half in range(2):
         vstore(d_beta + half * LANES, vnarrow(low_beta[half], high_beta[half]))
         vstore(d_gamma + half * LANES, vnarrow(low_gamma[half], high_gamma[half]))
-        sum_beta[half] = sum_gamma[half] = vsplat(0)
-        if batch_statistics:
-            sum_beta[half] = vnarrow(low_beta[half] / n, high_beta[half] / n)
-            sum_gamma[half] = vnarrow(low_gamma[half] / n, high_gamma[half] / n)
+        vstore(mean_beta + half * LANES, vnarrow(low_beta[half] / n, high_beta[half] / n))
+        vstore(mean_gamma + half * LANES, vnarrow(low_gamma[half] / n, high_gamma[half] / n))
+    if REAL_IS_SINGLE:
+        for c in range(TILE):
+            if not (isfinite(d_beta[c]) and isfinite(d_gamma[c])):
+                sums_of_column(&sum, &product, d_y + c, x + c, mean[c], inverse[c], shift[c], rows)
+                d_beta[c] = <real>sum
+                d_gamma[c] = <real>product
+                mean_beta[c] = <real>(sum / rows)
+                mean_gamma[c] = <real>(product / rows)
+    for half in range(2):
+        sum_beta[half] = vload(mean_beta + half * LANES) if batch_statistics else vsplat(0)
+        sum_gamma[half] = vload(mean_gamma + half * LANES) if batch_statistics else vsplat(0)
     for r in range(rows):
         for half in range(2):
             d = vload(d_y + r * TILE + half * LANES)
@@ -163,11 +182,11 @@ cdef inline void batch_norm_backward_panel(real* d_x, real* d_gamma, real* d_bet
 
 # All ones where a column of this panel is a true one
 cdef inline mask true_columns(index used, int half) noexcept nogil:
-    cdef real places[32]
+    cdef word lanes[32]
     cdef int c
     for c in range(LANES):
-        places[c] = <real>(half * LANES + c)
-    return vless(vload(places), vsplat(<real>used))
+        lanes[c] = -1 if half * LANES + c < used else 0
+    return vbits(vload(<const real*>lanes))
 
 
 # Where the rows of a layer norm lie, and what it keeps of each of them; panels are `step` reals apart.
@@ -231,7 +250,8 @@ cdef inline void layer_norm_statistics(const Rows* rows, const real* x, index fi
         if variance < 0.0:
             variance = 0.0
         rows.mean[first + r] = <real>(centre[r] + mean)
-        rows.inverse[first + r] = inverse_deviation(variance, eps)
+        # (where the squares have left the range of double nothing is known of the row; batch norm's running variance tells)
+        rows.inverse[first + r] = inverse_deviation(variance, eps) if variance != INFINITY else <real>NAN
         rows.shift[first + r] = <real>(-(mean - (<double>rows.mean[first + r] - centre[r])) * rows.inverse[first + r])
 
 

@@ -219,7 +219,8 @@ def _statistics(x: Array, eps: float, axis: int) -> tuple[Array, Array, Array, A
     variance = (deviations**2).mean(axis=axis) - deviations.mean(axis=axis) ** 2
     variance = np.maximum(variance, 0)
     inverse = np.where(variance + eps == 0, 0, 1 / np.sqrt(variance + eps))
-    inverse = np.where(np.isinf(variance), nan, inverse)
+    if axis == 1:
+        inverse = np.where(np.isinf(variance), nan, inverse)
     shift = -rest.squeeze(axis) * inverse
     return mean.squeeze(axis), variance.astype(x.dtype), inverse.astype(x.dtype), shift.astype(x.dtype)
 

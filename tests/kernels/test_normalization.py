@@ -166,16 +166,21 @@ def test_values_of_1e30(rng, norm):
     )
 
 
-@pytest.mark.parametrize("norm", ["batch", "layer"])
-def test_squares_beyond_double_are_nan_and_not_beta(norm):
+def test_squares_beyond_double_are_nan_and_not_beta():
     x = np.array([[1e200, -1e200], [-1e200, 1e200]])
     one, y = np.ones(2), np.empty((2, 2))
-    if norm == "batch":
-        mean, _, inverse, shift = kernels.batch_norm_statistics(x, 1e-5)
-        kernels.batch_norm_forward(x, mean, inverse, shift, one, one, y)
-    else:
-        kernels.layer_norm_forward(x, one, one, y, 1e-5)
+    kernels.layer_norm_forward(x, one, one, y, 1e-5)
     assert np.isnan(y).all()
+
+
+def test_sums_that_fit_though_their_blocks_do_not():
+    # both rows' products are beyond float32, their sum is not
+    d = np.full((2, 1), 3e38, "f4")
+    d_gamma, d_beta, d_x = (np.empty(1, "f4"), np.empty(1, "f4"), np.empty((2, 1), "f4"))
+    x, one, zero = np.array([[2.0], [-1.5]], "f4"), np.ones(1, "f4"), np.zeros(1, "f4")
+    kernels.batch_norm_backward(d, x, zero, one, zero, one, d_x, d_gamma, d_beta, True)
+    assert d_gamma[0] == pytest.approx(1.5e38, rel=1e-6)
+    assert np.isinf(d_beta[0])
 
 
 # ------------------------------------------------------------------ layer norm
