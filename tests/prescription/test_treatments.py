@@ -25,6 +25,7 @@ PLAIN = subject(DEEP)
 # where those apply that the deep network has no use for
 OTHERS = {
     "standardised_targets": subject(DEEP, regression=True),
+    "layer_norm": subject(DEEP, batch_size=4),
     "no_norm": subject(mlp([4, 6, 2], norm="batch")),
     "output_and_loss": subject(
         Network([*DEEP.layers, Activation("sigmoid")], input_size=4), loss="mse(reduction='sum')"
