@@ -142,7 +142,8 @@ def assert_same_books(compiled, readable, dtype, rows):
                 elif part == "min_abs":
                     continue  # the smallest magnitude is the result of cancellation
                 elif part == "cosine":
-                    np.testing.assert_allclose(x, y, atol=tolerance(dtype), err_msg=where)
+                    # (norms of norms make deltas of little more than rounding)
+                    np.testing.assert_allclose(x, y, atol=tolerance(dtype, 10), err_msg=where)
                 else:
                     # the gradient of a bias in front of batch norm is zero, and so rounding, only
                     small = 1e-12 if name == "output" else 100 * np.finfo(dtype).eps * largest
@@ -422,7 +423,7 @@ def test_the_input_gradient_is_booked_only_when_asked_for(kind, case, rng):
         b.executor.observe(np.arange(rows), mode=TRAINING | FULL | asked, seed=0, step=1)
         found.append((b.executor.records.copy(), b.plan.table, b.read(b.gradients)))
     (without, table, gradients), (asked_for, _, same) = found
-    reads_data = table["d_input"] == 0
+    reads_data = (table["d_input"] == 0) | (b.plan.projections & (table["input"] == 0))
     assert np.isnan(without["d_input"]["norm"][:-1][reads_data]).all()
     joins = table["partner"][reads_data & (table["kind"] == kernels.OP_KINDS["fork"])]
     for field in ("skip", "branch", "cosine"):
