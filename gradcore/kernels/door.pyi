@@ -96,7 +96,7 @@ class Executor:
     gradients: Array | None
     slots: tuple[Array, ...]
     capacity: int
-    outcome: tuple[int, int]
+    outcome: tuple[int, int] | None
     applied: int
     def __init__(
         self,
@@ -140,7 +140,16 @@ class Executor:
     @property
     def last_rows(self) -> Array: ...
     def begin(
-        self, rows: Array, batch_size: int, *, merge_single: bool, shuffle: bool, seed: int, number: int
+        self,
+        rows: Array,
+        batch_size: int,
+        *,
+        merge_single: bool,
+        shuffle: bool,
+        seed: int,
+        number: int,
+        epoch: int = 0,
+        at: int = 0,
     ) -> None: ...
     def prepare(
         self,

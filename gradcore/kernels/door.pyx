@@ -657,7 +657,7 @@ cdef class Executor:
     cdef readonly object gradients
     cdef readonly object slots
     cdef readonly Py_ssize_t capacity
-    cdef readonly object outcome           # of the last run of a course: steps done, status
+    cdef readonly object outcome           # of the run that was prepared last: steps done, status; None before it
     cdef int64_t armed                     # mode of `step`; 0: it was not armed
     cdef readonly Py_ssize_t applied       # steps of the last call that were applied; 0 as soon as data are bound
 
@@ -1046,11 +1046,12 @@ cdef class Executor:
         self.applied = p.status == DONE
         return loss
 
-    def begin(self, rows, Py_ssize_t batch_size, *, bint merge_single, bint shuffle, uint64_t seed, uint64_t number):
+    def begin(self, rows, Py_ssize_t batch_size, *, bint merge_single, bint shuffle, uint64_t seed, uint64_t number,
+              Py_ssize_t epoch=0, Py_ssize_t at=0):
         """Begin a course: epochs over these rows of the bound data, each in a new order unless `shuffle` is off.
 
         The order of epoch k is that of NumPy's Philox generator of key (seed, number + k).  With `merge_single` a
-        single last row joins the batch before it.
+        single last row joins the batch before it.  The first step is that of row `at` of this epoch's order.
         """
         cdef Program* p = &self.program
         cdef Buffers course = Buffers()
@@ -1065,6 +1066,8 @@ cdef class Executor:
             raise ValueError(f"rows: expected 1 to 2**32 - 1 of them, got {p.n_rows}")
         if merge_single and p.n_rows > batch_size and p.n_rows % batch_size == 1 and batch_size == p.capacity:
             raise ValueError(f"batch_size: a batch of {batch_size + 1} is beyond the capacity {p.capacity}")
+        if epoch < 0 or at < 0 or at >= p.n_rows or at % batch_size:
+            raise ValueError(f"epoch, at: no batch of {batch_size} begins at row {at} of epoch {epoch}")
         p.rows = course.integers(rows, "rows", -1)
         self._check_rows(p.rows, 0, p.n_rows)
         self.reach = 1 + int(rows.max())
@@ -1075,8 +1078,11 @@ cdef class Executor:
         p.shuffle = shuffle
         p.order_seed = seed
         p.order_number = number
-        p.epoch = 0
-        p.at = p.last_at = 0
+        p.epoch = epoch
+        p.at = p.last_at = at
+        if at and shuffle:                         # the engine makes an order where an epoch begins
+            key = np.array([seed, number + epoch], np.uint64)
+            self._order[:] = rows[np.random.Generator(np.random.Philox(key=key)).permutation(len(rows))]
 
     def prepare(self, Py_ssize_t steps, *, int mode, hyper, uint64_t seed, uint64_t step, losses, norms,
                 int64_t seen=0, rates=None):
@@ -1088,6 +1094,7 @@ cdef class Executor:
         cdef Program* p = &self.program
         cdef Buffers results = Buffers()
         self.applied = 0
+        self.outcome = None
         self._ready(True, True)
         self._check_mode(mode)
         if self.course is None:

@@ -481,6 +481,7 @@ class Executor:
         self.mode: set[str] = set()
         self.ring: NDArray[np.void] | None = None
         self.every = 1
+        self.outcome: tuple[int, int] | None = None
 
     def book_into(self, ring: NDArray[np.void], every: int) -> None:
         """Let `train` book only the steps whose number `every` divides, the j-th of them in ring[(j - 1) % slots]."""
@@ -539,13 +540,30 @@ class Executor:
         """None: use `bind` and `train`."""
 
     def begin(
-        self, rows: Integers, batch_size: int, *, merge_single: bool, shuffle: bool, seed: int, number: int
+        self,
+        rows: Integers,
+        batch_size: int,
+        *,
+        merge_single: bool,
+        shuffle: bool,
+        seed: int,
+        number: int,
+        epoch: int = 0,
+        at: int = 0,
     ) -> None:
-        """Begin a course: epochs over these rows, each in a new order unless `shuffle` is off."""
+        """Begin a course: epochs over these rows, each in a new order unless `shuffle` is off; from row `at` of one."""
         self.course = SimpleNamespace(
             rows=np.array(rows), size=batch_size, merge_single=merge_single, shuffle=shuffle, seed=seed,
-            number=number, epoch=0, at=0, order=np.array(rows),
+            number=number, epoch=epoch, at=at, order=np.array(rows),
         )  # fmt: skip
+        if at:
+            self._draw_order()
+
+    def _draw_order(self) -> None:
+        c = self.course
+        if c.shuffle:
+            key = np.array([c.seed, c.number + c.epoch], np.uint64)
+            c.order = c.rows[np.random.Generator(np.random.Philox(key=key)).permutation(len(c.rows))]
 
     def prepare(
         self,
@@ -561,7 +579,7 @@ class Executor:
         rates: Doubles | None = None,
     ) -> None:
         """Get the next steps of the course ready for `run`."""
-        self.applied = 0
+        self.applied, self.outcome = 0, None
         self.prepared = SimpleNamespace(
             steps=steps, mode=mode, hyper=dict(hyper), seed=seed, step=step, losses=losses, norms=norms, seen=seen,
             rates=np.ones(steps) if rates is None else rates,
@@ -571,9 +589,8 @@ class Executor:
         """Run what was prepared; stops after a step that was not applied."""
         c, p, done, status = self.course, self.prepared, 0, DONE
         while done < p.steps and status == DONE:
-            if c.at == 0 and c.shuffle:
-                key = np.array([c.seed, c.number + c.epoch], np.uint64)
-                c.order = c.rows[np.random.Generator(np.random.Philox(key=key)).permutation(len(c.rows))]
+            if c.at == 0:
+                self._draw_order()
             end = min(c.at + c.size, len(c.rows))
             end += c.merge_single and end + 1 == len(c.rows)
             self.last_rows = c.order[c.at : end]
@@ -586,7 +603,7 @@ class Executor:
             c.at, c.epoch = (end, c.epoch) if end < len(c.rows) else (0, c.epoch + 1)
         self.applied = done - (status != DONE)
         self.outcome = done, status
-        return self.outcome
+        return done, status
 
     @np.errstate(all="ignore")
     def observe(

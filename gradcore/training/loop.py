@@ -75,16 +75,17 @@ def fit(
 def finish(run: Run, progress: Any = False) -> None:
     """Bring one training to its end."""
     course = run.course(progress)
-    for executor in course:
-        start = time.perf_counter()
-        try:
+    try:
+        for executor in course:
+            start = time.perf_counter()
             count, _ = executor.run()
-        except BaseException as error:  # Ctrl-C: the course books what was done and ends itself
-            course.throw(error)
-            raise
-        elapsed = time.perf_counter() - start
-        # at most eight times as many as last time: one quick stretch proves little
-        run.pace = max(1, min(int(count * STRETCH / max(elapsed, 1e-9)), 8 * count))
+            elapsed = time.perf_counter() - start
+            # at most eight times as many as last time: one quick stretch proves little
+            run.pace = max(1, min(int(count * STRETCH / max(elapsed, 1e-9)), 8 * count))
+    except BaseException as error:
+        # Ctrl-C, on whatever line: the course books what was done and ends itself (one that has raised raises again)
+        course.throw(error)
+        raise
 
 
 def training_data(

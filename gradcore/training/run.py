@@ -151,10 +151,12 @@ class Run:
         net.stop_training = False
         begun = False
         self.bar = ProgressBar(progress, self.steps, self.conduct.epochs)
+        present: list[Callback] = []
         try:
             for callback in self.conduct.callbacks:
                 callback.network, callback.history = net, self.history
                 callback.on_train_begin({})
+                present.append(callback)
             begun = True
             yield from self._epochs()
             if self.watches and self.conduct.on_fault == "warn":
@@ -170,16 +172,15 @@ class Run:
         finally:
             self.bar.close()
             self.history.seconds = time.perf_counter() - start
-            if begun:
-                self._end()
+            self._end(present)
 
-    def _end(self) -> None:
-        """Call every on_train_end, also where one of them fails."""
+    def _end(self, present: list[Callback]) -> None:
+        """Call on_train_end of all that have begun, also where one of them fails."""
         failures = []
-        for callback in self.conduct.callbacks:
+        for callback in present:
             try:
                 callback.on_train_end(self._last())
-            except Exception as error:
+            except BaseException as error:  # a second Ctrl-C too
                 failures.append(error)
         if failures:
             raise failures[0]
@@ -240,14 +241,7 @@ class Run:
         try:
             yield self.executor
         finally:  # a Ctrl-C during the steps is raised after them: what was applied is booked
-            self.history.steps += self.executor.applied
-        count, status = self.executor.outcome
-        sizes = self._sizes(self.seen, count)
-        curve = losses[:count] / sizes if self.targets.loss.reduction == "sum" else losses[:count].copy()
-        if status:
-            curve[-1] = np.nan
-        self.history.curve.extend(curve)
-        self.seen += count
+            count, status, sizes = self._count(losses)
         if self.ring is not None:
             self.ring.book(self.seen - count, losses[:count], sizes)
         if status:
@@ -256,6 +250,19 @@ class Run:
         self._probed(self.seen - count)
         for callback in self.batch_hooks:
             callback.on_train_batch_end(batch, {"loss": float(losses[0]), "gradient_norm": float(norms[0])})
+
+    def _count(self, losses: Array) -> tuple[int, int, NDArray[np.int64]]:
+        """Book the steps that were made: how many, how the last of them ended, and the rows of each."""
+        executor = self.executor
+        count, status = executor.outcome or (0, 0)  # None: it was not run
+        sizes = self._sizes(self.seen, count)
+        curve = losses[:count] / sizes if self.targets.loss.reduction == "sum" else losses[:count].copy()
+        if status:
+            curve[-1] = np.nan
+        self.seen += count
+        self.history.steps += executor.applied
+        self.history.curve.extend(curve)
+        return count, status, sizes
 
     def _rates(self, steps: int) -> Array | None:
         """Factors on the learning rate of the next steps."""

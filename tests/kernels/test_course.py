@@ -76,6 +76,47 @@ def test_without_shuffle_rows_come_as_given(kind):
     assert executor.last_rows.tolist() == [5, 3]
 
 
+@pytest.mark.parametrize("kind", ["compiled", "reference"])
+@pytest.mark.parametrize(("rows", "merge"), [(33, True), (33, False), (8, False)])
+def test_a_course_may_begin_in_the_middle(kind, rows, merge):
+    steps = Batches(rows, 8, merge).steps
+    whole = build(kind).executor
+    begin(whole, np.arange(rows), merge_single=merge, seed=2)
+    orders = []
+    for _ in range(3 * steps):
+        advance(whole, 1)
+        orders.append(whole.last_rows.tolist())
+    for step in range(2 * steps):
+        later = build(kind).executor
+        later.begin(
+            np.arange(rows), 8, merge_single=merge, shuffle=True, seed=2, number=11, epoch=step // steps,
+            at=step % steps * 8,
+        )  # fmt: skip
+        for expected in orders[step : step + steps]:
+            advance(later, 1)
+            assert later.last_rows.tolist() == expected
+
+
+@pytest.mark.parametrize(("epoch", "at"), [(-1, 0), (0, -8), (0, 3), (0, 40), (1, 16)])
+def test_a_course_begins_at_a_batch(epoch, at):
+    executor = build("compiled").executor
+    with pytest.raises(ValueError, match="no batch of 8 begins"):
+        executor.begin(
+            np.arange(16), 8, merge_single=False, shuffle=True, seed=0, number=0, epoch=epoch, at=at
+        )
+
+
+@pytest.mark.parametrize("kind", ["compiled", "reference"])
+def test_what_is_prepared_has_no_outcome_yet(kind):
+    executor = build(kind).executor
+    begin(executor, np.arange(16))
+    advance(executor, 2)
+    assert executor.outcome == (2, 0)
+    advanced = np.zeros(2)
+    executor.prepare(2, mode=TRAINING, hyper=HYPER, seed=0, step=1, losses=advanced, norms=advanced.copy())
+    assert executor.outcome is None
+
+
 @pytest.mark.parametrize("threads", [1, 2, 3])
 @pytest.mark.parametrize("pieces", [[13], [1] * 13, [4, 9], [6, 1, 6]])
 def test_pieces_and_threads_change_no_bit(threads, pieces):

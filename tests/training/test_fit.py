@@ -10,6 +10,7 @@ from reference_network import twin
 from gradcore import BatchNorm, Dense, Dropout, Network, Probe, Residual, datasets, mlp
 from gradcore.callbacks import Callback
 from gradcore.clipping import clip_grad_adaptive_
+from gradcore.training.run import Run
 
 LAYERS = [Dense(16), BatchNorm(), "tanh", Residual([Dense(16), "relu"]), Dropout(0.3), Dense(3)]
 
@@ -322,6 +323,97 @@ def test_ctrl_c_keeps_the_last_completed_step(data):
     assert np.isfinite(net.parameters).all()
     net.fit(X, y, epochs=1, seed=0)
     assert net.history.stopped is None
+
+
+class _Interrupts:
+    """An executor whose call of the kernels is interrupted: the steps are done when the Ctrl-C is raised."""
+
+    def __init__(self, executor, calls):
+        self._executor, self._calls = executor, calls
+
+    def __getattr__(self, name):
+        return getattr(self._executor, name)
+
+    def run(self):
+        outcome = self._executor.run()
+        self._calls -= 1
+        if not self._calls:
+            raise KeyboardInterrupt
+        return outcome
+
+
+@pytest.mark.parametrize("calls", [1, 2, 3])
+def test_ctrl_c_loses_no_loss_of_an_applied_step(data, monkeypatch, calls):
+    whole = mlp([5, 8, 3], seed=0).fit(*data, epochs=40, batch_size=10, seed=0)
+    build = Network.executor
+    monkeypatch.setattr(Network, "executor", lambda *a, **k: _Interrupts(build(*a, **k), calls))
+    net = mlp([5, 8, 3], seed=0)
+    with pytest.raises(KeyboardInterrupt):
+        net.fit(*data, epochs=40, batch_size=10, seed=0)
+    curve = net.history.curve.values
+    assert net.history.steps == len(curve) > 0
+    assert np.array_equal(curve, whole.curve.values[: len(curve)])
+
+
+def test_ctrl_c_between_two_stretches_ends_the_training_before_fit_returns(data, monkeypatch):
+    """It may come on any line; what is done at the end of a training must not wait for the garbage collector."""
+    ended, paces = [], []
+
+    class End(Callback):
+        def on_train_end(self, logs):
+            ended.append(self.history.stopped)
+
+    def pace(run, steps):
+        paces.append(steps)
+        if len(paces) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Run, "pace", property(lambda run: paces[-1], pace), raising=False)
+    net = mlp([5, 8, 3], seed=0)
+    with pytest.raises(KeyboardInterrupt) as kept:  # its traceback keeps every frame alive
+        net.fit(*data, epochs=100, batch_size=10, seed=0, callbacks=[End()])
+    assert ended == ["interrupted"], kept
+    assert net.history.steps == len(net.history.curve.values) > 0
+
+
+def test_a_second_ctrl_c_at_the_end_does_not_keep_the_others_from_theirs(data):
+    class Interrupts(Callback):
+        def on_epoch_end(self, epoch, logs):
+            raise KeyboardInterrupt
+
+        def on_train_end(self, logs):
+            raise KeyboardInterrupt
+
+    ended = []
+
+    class End(Callback):
+        def on_train_end(self, logs):
+            ended.append(True)
+
+    with pytest.raises(KeyboardInterrupt):
+        mlp([5, 8, 3], seed=0).fit(*data, epochs=1, callbacks=[Interrupts(), End()])
+    assert ended == [True]
+
+
+def test_who_has_begun_ends_also_where_another_cannot_begin(data):
+    calls = []
+
+    class Opens(Callback):
+        def on_train_begin(self, logs):
+            calls.append("begin")
+
+        def on_train_end(self, logs):
+            calls.append("end")
+
+    class Fails(Opens):
+        def on_train_begin(self, logs):
+            raise ZeroDivisionError
+
+    net = mlp([5, 8, 3], seed=0)
+    with pytest.raises(ZeroDivisionError):
+        net.fit(*data, epochs=1, callbacks=[Opens(), Fails(), Opens()])
+    assert calls == ["begin", "end"]
+    assert net.history is None
 
 
 def test_a_second_fit_while_training_is_refused(data):
