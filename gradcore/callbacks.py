@@ -1,6 +1,10 @@
 """Hooks into a fit: `Callback` to write your own, and the ready ones."""
 
 from gradcore.training.callbacks import Callback, EarlyStopping
+from gradcore.training.csv_logger import CSVLogger
 from gradcore.training.json_logger import JSONLogger
+from gradcore.training.reduce_on_plateau import ReduceOnPlateau
 
-__all__ = ["Callback", "EarlyStopping", "JSONLogger"]
+ReduceLROnPlateau = ReduceOnPlateau
+
+__all__ = ["CSVLogger", "Callback", "EarlyStopping", "JSONLogger", "ReduceLROnPlateau", "ReduceOnPlateau"]

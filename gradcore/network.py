@@ -68,6 +68,8 @@ class Network:
         Of the last fit.
     classes_ : ndarray or None
         After training on labels: the label that each output stands for.
+    stop_training, learning_rate : bool, float or None
+        Of the running fit: its callbacks may write them.
     plan : Plan
         What the layers compiled to; ``print(net.plan)`` shows it.
 
@@ -111,6 +113,7 @@ class Network:
         self.classes_: Array | None = None
         self.loss: Loss | None = None
         self.stop_training = False
+        self.learning_rate: float | None = None
         self._input_gradient_plan: Plan | None = None
         self._inference: Any = None
         self._inference_lock = threading.Lock()

@@ -20,8 +20,9 @@ class Callback:
     """Override the hooks you need.
 
     `network` and `history` are set before the first hook is called. ``self.network.stop_training = True`` ends the
-    training after the epoch (from a batch hook or ``on_probe``: after the step). ``self.network.set_parameters`` is
-    allowed. Without an overridden batch hook many steps run in one compiled call.
+    training after the epoch (from a batch hook or ``on_probe``: after the step). ``self.network.learning_rate = 0.01``
+    holds from the next step on, before the factor of a schedule; the history then has an ``"lr"`` column.
+    ``self.network.set_parameters`` is allowed. Without an overridden batch hook many steps run in one compiled call.
 
     Attributes
     ----------
@@ -80,7 +81,60 @@ def _overrides(callback: Callback, hook: str) -> bool:
     return getattr(type(callback), hook) is not getattr(Callback, hook)
 
 
-class EarlyStopping(Callback):
+class Monitor(Callback):
+    """What callbacks share that watch one value of the history for improvement; a NaN never is one.
+
+    Parameters
+    ----------
+    monitor : str
+        A name in ``history.history``. Accuracy and r2 improve upwards, everything else downwards.
+    min_delta : float
+        An improvement is a value better than the best by more than this.
+
+    Attributes
+    ----------
+    best : float
+        NaN before the first value that is a number.
+    best_epoch : int or None
+
+    Examples
+    --------
+    >>> Monitor("val_accuracy").sign
+    -1
+    """
+
+    def __init__(self, monitor: str, min_delta: float = 0.0) -> None:
+        self.monitor, self.min_delta = monitor, check_non_negative("min_delta", min_delta)
+        self.sign = -1 if monitor.endswith(("accuracy", "r2")) else 1
+        self._forget()
+
+    def _forget(self) -> None:
+        self.best = math.nan
+        self.best_epoch: int | None = None
+
+    def on_train_begin(self, logs: Logs) -> None:
+        """Forget an earlier training, and check that the value will exist."""
+        self._forget()
+        known = self.history.history
+        if self.monitor not in known:
+            needs_data = self.monitor.startswith("val_")
+            hint = "; fit needs validation_data or validation_fraction for it" if needs_data else ""
+            raise ValueError(
+                f"{type(self).__name__} watches {self.monitor!r}, which this training does not have{hint}. "
+                f"It has: {', '.join(known)}"
+            )
+
+    def improves(self, epoch: int, logs: Logs) -> bool:
+        """Tell whether the value of an epoch is better than the best so far, and keep it if so."""
+        value = logs[self.monitor]
+        # (against a best that is NaN, every number is better)
+        if math.isnan(value) or self.sign * value >= self.sign * self.best - self.min_delta:
+            return False
+        self.best, self.best_epoch = value, epoch
+        return True
+
+
+class EarlyStopping(Monitor):
     """End the training when a value has stopped improving.
 
     Parameters
@@ -98,7 +152,7 @@ class EarlyStopping(Callback):
     Attributes
     ----------
     best : float
-        NaN before the first finite value.
+        NaN before the first value that is a number.
     best_epoch : int or None
 
     Examples
@@ -114,36 +168,19 @@ class EarlyStopping(Callback):
         min_delta: float = 0.0,
         restore_best_weights: bool = True,
     ) -> None:
-        self.monitor = monitor
         self.patience = check_integer("patience", patience, minimum=0)
-        self.min_delta = check_non_negative("min_delta", min_delta)
         self.restore_best_weights = check_flag("restore_best_weights", restore_best_weights)
-        self.sign = -1 if monitor.endswith(("accuracy", "r2")) else 1
-        self._begin()
+        super().__init__(monitor, min_delta)
 
-    def _begin(self) -> None:
-        self.best = math.nan
-        self.best_epoch: int | None = None
+    def _forget(self) -> None:
+        super()._forget()
         self._since = 0
         self._snapshot: Any = None
 
-    def on_train_begin(self, logs: Logs) -> None:
-        """Forget an earlier training, and check that the value will exist."""
-        self._begin()
-        known = self.history.history
-        if self.monitor not in known:
-            needs_data = self.monitor.startswith("val_")
-            hint = "; fit needs validation_data or validation_fraction for it" if needs_data else ""
-            raise ValueError(
-                f"EarlyStopping watches {self.monitor!r}, which this training does not have{hint}. "
-                f"It has: {', '.join(known)}"
-            )
-
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
         """Compare with the best so far."""
-        value = logs[self.monitor]
-        if not math.isnan(value) and not self.sign * value >= self.sign * self.best - self.min_delta:
-            self.best, self.best_epoch, self._since = value, epoch, 0
+        if self.improves(epoch, logs):
+            self._since = 0
             if self.restore_best_weights:
                 self._snapshot = self.network._snapshot()
             return

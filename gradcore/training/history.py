@@ -25,7 +25,9 @@ class History:
         One value per completed epoch: ``"loss"`` (mean over the rows of the steps that were applied), ``"val_loss"``
         and ``"val_accuracy"`` or ``"val_r2"`` where there is validation data, ``"gradient_norm"`` and
         ``"gradient_norm_max"`` (median and largest over the steps, before clipping), ``"skipped_steps"`` (not
-        applied because their gradient was not finite).
+        applied because their gradient was not finite). With ``clip_norm``: ``"gradient_norm_clipped"`` (the median
+        after clipping) and ``"clipped_steps"`` (how many were above the bound). Where a schedule or a callback changes
+        the learning rate: ``"lr"``, that of the last step of the epoch.
     epochs : list of int
         The completed epochs, from 0.
     faults : list of NonFinite and Fault

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
 from collections.abc import Callable, Generator
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradcore import kernels
-from gradcore.errors import FaultError, GradcoreWarning, users_level
+from gradcore.errors import FaultError, GradcoreWarning, check_non_negative, users_level
 from gradcore.health.loss_curve import constant_loss
 from gradcore.health.probe import Ring
 from gradcore.scores import score_name, scores
@@ -109,6 +110,7 @@ class Run:
             seed=settings.seed, number=ORDER << 32,
         )  # fmt: skip
         self.version = net._version
+        self.hyper = settings.hyper  # with the present learning rate
         self.mode = kernels.MODES["batch_statistics"] | kernels.MODES["drop"]
         self.history = History(
             str(self.targets.loss), repr(settings.optimizer), batches.size, conduct.threads, settings.seed,
@@ -134,9 +136,13 @@ class Run:
 
     def _names(self) -> list[str]:
         names = ["loss", "gradient_norm", "gradient_norm_max", "skipped_steps"]
-        return names + ["val_loss", f"val_{score_name(self.targets.loss)}"] * (
-            self.data.validation is not None
-        )
+        if self.settings.hyper["clip_norm"] < math.inf:
+            names += ["gradient_norm_clipped", "clipped_steps"]
+        if self.settings.schedule is not None:
+            names.append("lr")
+        if self.data.validation is not None:
+            names += ["val_loss", f"val_{score_name(self.targets.loss)}"]
+        return names
 
     @property
     def steps(self) -> int:
@@ -148,7 +154,7 @@ class Run:
         net, start = self.net, time.perf_counter()
         before = net.history, net.loss, net.classes_
         net.history, net.loss, net.classes_ = self.history, self.targets.loss, self.targets.classes
-        net.stop_training = False
+        net.stop_training, net.learning_rate = False, self.hyper["lr"]
         begun = False
         self.bar = ProgressBar(progress, self.steps, self.conduct.epochs)
         present: list[Callback] = []
@@ -235,7 +241,7 @@ class Run:
         losses, norms = self.losses[done:], self.norms[done:]
         self.version = self.net._version = self.net._version + 1
         self.executor.prepare(
-            steps, mode=mode, hyper=self.settings.hyper, seed=self.settings.seed, step=self.history.steps + 1,
+            steps, mode=mode, hyper=self.hyper, seed=self.settings.seed, step=self.history.steps + 1,
             losses=losses, norms=norms, seen=self.seen, rates=self._rates(steps),
         )  # fmt: skip
         try:
@@ -278,7 +284,11 @@ class Run:
         return self.batches.sizes()
 
     def _refresh(self) -> None:
-        """Take over what a callback wrote into the parameters."""
+        """Take over what a callback wrote into the parameters, and another learning rate."""
+        rate = check_non_negative("network.learning_rate", self.net.learning_rate)  # type: ignore[arg-type]
+        if rate != self.hyper["lr"]:
+            self.history.history.setdefault("lr", [self.hyper["lr"]] * len(self.history.epochs))
+            self.hyper = self.hyper | {"lr": rate}
         if self.version != self.net._version:
             self.executor.transpose_weights()
             self.version = self.net._version
@@ -292,7 +302,7 @@ class Run:
             return
         fault = locate_nonfinite(
             self.executor, self.net, rows, mode=self.mode, seed=self.settings.seed, step=self.history.steps + 1,
-            loss=self.targets.loss, targets=self.targets.values, hyper=self.settings.hyper,
+            loss=self.targets.loss, targets=self.targets.values, hyper=self.hyper,
             report_as=(self.seen, (self.seen - 1) // self.batches.steps),
             ledgers=() if self.ring is None else self.ring.last(LAST_LEDGERS),
         )  # fmt: skip
@@ -379,12 +389,36 @@ class Run:
             else:
                 means = (losses if whole else losses * self._rows_of_steps / len(self.data.rows)).sum(axis=1)
                 medians, largest = np.median(norms, axis=1), norms.max(axis=1)
-        names = ("loss", "gradient_norm", "gradient_norm_max", "skipped_steps")
-        columns = (means.tolist(), medians.tolist(), largest.tolist(), skipped.astype(float).tolist())
-        found = [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+        columns = {
+            "loss": means, "gradient_norm": medians, "gradient_norm_max": largest, "skipped_steps": skipped,
+            **self._clipping(norms), **self._rates_of_epochs(first, end),
+        }  # fmt: skip
+        rows = zip(*(values.astype(float).tolist() for values in columns.values()), strict=True)
+        found = [dict(zip(columns, row, strict=True)) for row in rows]
         if self.data.validation is not None:
             X, targets = self.data.validation
             found[-1] |= {
                 f"val_{name}": value for name, value in scores(self.net._forward(X), targets).items()
             }
         return found
+
+    def _clipping(self, norms: Array) -> dict[str, Array]:
+        """Return what the bound on the norm did in some epochs; a step that was not applied has no finite norm."""
+        bound = self.hyper["clip_norm"]
+        if bound == math.inf:
+            return {}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # of epochs without any applied step
+            after = np.nanmedian(np.minimum(norms, bound), axis=1)
+        return {"gradient_norm_clipped": after, "clipped_steps": np.count_nonzero(norms > bound, axis=1)}
+
+    def _rates_of_epochs(self, first: int, end: int) -> dict[str, Array]:
+        """Return the learning rate of the last step of some epochs, where it changes."""
+        if "lr" not in self.history.history:
+            return {}
+        rates = np.full(end - first, self.hyper["lr"])
+        if self.settings.schedule is not None:
+            steps, at = self.batches.steps, first * self.batches.steps
+            factors = self.settings.schedule.factors(at + 1, len(rates) * steps, self.steps)
+            rates *= factors[steps - 1 :: steps]
+        return {"lr": rates}

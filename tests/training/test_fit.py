@@ -468,3 +468,35 @@ def test_small_steps_book_the_same_losses_on_any_number_of_threads(data, threads
         for n in (1, threads)
     ]
     assert histories[0] == histories[1]
+
+
+def test_the_history_tells_what_the_bound_on_the_norm_did(data):
+    class Norms(Callback):
+        def __init__(self):
+            self.norms = []
+
+        def on_train_batch_end(self, batch, logs):
+            self.norms.append(logs["gradient_norm"])
+
+    seen = Norms()
+    history = mlp([5, 8, 3], seed=0).fit(
+        *data, epochs=3, batch_size=8, clip_norm=0.6, callbacks=[seen], seed=0
+    ).history  # fmt: skip
+    norms = np.reshape(seen.norms, (3, -1))
+    assert history["clipped_steps"] == (norms > 0.6).sum(axis=1).tolist()
+    assert 0 < sum(history["clipped_steps"]) < norms.size
+    assert history["gradient_norm_clipped"] == np.median(np.minimum(norms, 0.6), axis=1).tolist()
+    assert history["gradient_norm"] == np.median(norms, axis=1).tolist()
+    plain = mlp([5, 8, 3], seed=0).fit(*data, epochs=3, batch_size=8, clip_norm=0.6, seed=0).history
+    assert plain == history
+
+
+def test_a_step_that_was_not_applied_was_not_clipped():
+    net = Network([Dense(2), "exponential", Dense(2)], input_size=2, seed=0)
+    net.set_parameters({"0.bias": [200.0, 0.0]})
+    history = net.fit(
+        np.ones((4, 2)), np.zeros((4, 2)), epochs=1, batch_size=2, clip_norm=1e-3, on_fault="ignore"
+    ).history
+    assert history["clipped_steps"] == [0]
+    assert history["skipped_steps"] == [2]
+    assert np.isnan(history["gradient_norm_clipped"]).all()
