@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -382,6 +383,7 @@ class Network:
         progress: Literal["auto"] | bool = "auto",
         threads: int | Literal["auto"] = "auto",
         seed: int | None = None,
+        resume: str | os.PathLike[str] | None = None,
     ) -> History:
         """Train.
 
@@ -431,6 +433,11 @@ class Network:
             The same bits on any number. "auto": `gradcore.set_threads`, else by the work of one step.
         seed : int, optional
             Of the order of rows, dropout and the held-out rows; None draws one. It is recorded in the history.
+        resume : str or path, optional
+            Of a file that `gradcore.callbacks.Checkpoint` wrote: go on from there, to the same bits as a training that
+            was never interrupted. `epochs` counts from the very start. Network, data, settings and callbacks must be
+            those of that training; what differs is an error that names it. `threads`, `probe`, `progress` and
+            `on_fault` may be others.
 
         Returns
         -------
@@ -477,6 +484,7 @@ class Network:
             progress=progress,
             threads=threads,
             seed=seed,
+            resume=resume,
         )
 
     def stepper(

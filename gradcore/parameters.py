@@ -55,9 +55,19 @@ class Parameters:
 
     def get(self) -> dict[str, Array]:
         """Return plain copies of all arrays by name."""
-        return {
-            name: self.read(self.state if s.is_state else self.arena, s) for name, s in self.slots.items()
-        }
+        return self.named(self.arena, self.state)
+
+    def named(self, arena: Array, state: Array) -> dict[str, Array]:
+        """Return plain copies of all arrays of copies of the two arenas, by name."""
+        return {name: self.read(state if s.is_state else arena, s) for name, s in self.slots.items()}
+
+    def arenas(self, arrays: Mapping[str, Any]) -> tuple[Array, Array]:
+        """Return two new arenas with all arrays by name: what `named` makes plain again."""
+        arena, state = np.zeros_like(self.arena), np.zeros_like(self.state)
+        checked = self.checked(arrays)
+        for name, slot in self.slots.items():
+            self._tile(checked[name], slot, state if slot.is_state else arena)
+        return arena, state
 
     def gradients(self, arena: Array) -> dict[str, Array]:
         """Return plain copies of the gradients by parameter name."""
@@ -85,8 +95,18 @@ class Parameters:
         """Write arrays that `checked` returned."""
         for name, array in arrays.items():
             slot = self.slots[name]
-            matrix = array.T if len(slot.shape) == 2 else array[None, :]
-            tile(matrix, self.state if slot.is_state else self.arena, slot.offset, self.plan.tile)
+            self._tile(array, slot, self.state if slot.is_state else self.arena)
+
+    def fill(self, arena: Array, arrays: Mapping[str, Any]) -> None:
+        """Write all arrays by parameter name into another arena of this layout: of gradients, of moments."""
+        checked = self.checked(arrays)
+        for name, slot in self.slots.items():
+            if not slot.is_state:
+                self._tile(checked[name], slot, arena)
+
+    def _tile(self, array: Array, slot: Slot, arena: Array) -> None:
+        matrix = array.T if len(slot.shape) == 2 else array[None, :]
+        tile(matrix, arena, slot.offset, self.plan.tile)
 
     def initialise(self, layers: tuple[Layer, ...], seed: int) -> None:
         """Give every parameter its initial value, each from a stream of its own."""

@@ -277,3 +277,25 @@ class LossCurve:
     def values(self) -> Array:
         """Mean loss of each block of ``block`` steps, in order."""
         return self._means[: self._count].copy()
+
+    @property
+    def steps(self) -> int:
+        """Number of losses that were added."""
+        return self.block * self._count + len(self._pending)
+
+    @property
+    def parts(self) -> tuple[int, Array, Array]:
+        """All there is to it: length of a block, means of the blocks, losses of the block that is not full."""
+        return self.block, self.values, self._pending.copy()
+
+    @classmethod
+    def restored(cls, block: int, values: Array, pending: Array) -> LossCurve:
+        """Return the curve that had these `parts`."""
+        if block < 1 or block & (block - 1) or len(values) >= cls.LIMIT or len(pending) >= block:
+            raise ValueError(
+                f"no curve has {len(values)} blocks of {block} steps and {len(pending)} steps more"
+            )
+        curve = cls()
+        curve.block, curve._count, curve._pending = block, len(values), np.array(pending, np.float64)
+        curve._means[: len(values)] = values
+        return curve

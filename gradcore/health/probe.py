@@ -82,6 +82,11 @@ class Ring(Sequence[Ledger]):
         self.records: NDArray[np.void] = np.empty((slots, ops), kernels.RECORD_DTYPE)
         self._losses, self._rows = np.empty(slots), np.empty(slots, np.int64)
         self._booked = 0  # since the beginning
+        self._first = 0  # of them were booked into another ring
+
+    def begin_after(self, seen: int) -> None:
+        """Begin with the steps after the first `seen`: of those before nothing is here."""
+        self._booked = self._first = seen // self.probe.every
 
     def book(self, seen: int, losses: NDArray[np.float64], rows: NDArray[np.int64]) -> None:
         """Take note of the steps after the first `seen`: loss and rows of each, probed or not."""
@@ -111,7 +116,7 @@ class Ring(Sequence[Ledger]):
         return tuple(self[i] for i in range(max(0, len(self) - count), len(self)))
 
     def __len__(self) -> int:
-        return min(self._booked, len(self.records))
+        return min(self._booked - self._first, len(self.records))
 
     @overload
     def __getitem__(self, index: int) -> Ledger: ...
@@ -135,6 +140,5 @@ class Ring(Sequence[Ledger]):
 
     def __getstate__(self) -> dict[str, Any]:
         # what was never written is not carried along
-        return self.__dict__ | (
-            {"records": self.records[: len(self)]} if len(self) < len(self.records) else {}
-        )
+        whole = self._first > 0 or len(self) == len(self.records)
+        return self.__dict__ | ({} if whole else {"records": self.records[: len(self)]})

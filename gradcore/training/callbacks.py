@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from gradcore.health.ledger import Ledger
     from gradcore.network import Network
     from gradcore.training.history import History
+    from gradcore.training.run import Run
 
 Logs = Mapping[str, float]
 
@@ -65,6 +66,23 @@ class Callback:
         A step that was not applied counts, and its ledger has the infinities and NaN that were in it. Only a callback
         that overrides this is called, and only then does the training come back to Python for every such step.
         """
+
+    def get_state(self) -> dict[str, Any]:
+        """Return what a checkpoint is to keep of this callback: numbers, text, None, and arrays, by name."""
+        return {}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Take over what `get_state` returned; called after ``on_train_begin`` by ``fit(resume=…)``."""
+
+    # -- of gradcore's own
+
+    _steps_between: int | None = None
+
+    def _complete(self, run: Run, *, last: bool) -> None:
+        """Act when every callback's ``on_epoch_end`` was called; `last`: the training ends."""
+
+    def _step(self, run: Run) -> None:
+        """Act after every `_steps_between` steps, within an epoch."""
 
 
 def has_batch_hooks(callback: Callback) -> bool:
@@ -133,6 +151,18 @@ class Monitor(Callback):
         self.best, self.best_epoch = value, epoch
         return True
 
+    def get_state(self) -> dict[str, Any]:
+        """The best so far, and what it is the best of."""
+        return {"monitor": self.monitor, "best": self.best, "best_epoch": self.best_epoch}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from there."""
+        if state["monitor"] != self.monitor:
+            raise ValueError(
+                f"{type(self).__name__} of the checkpoint watches {state['monitor']!r}, this one {self.monitor!r}"
+            )
+        self.best, self.best_epoch = state["best"], state["best_epoch"]
+
 
 class EarlyStopping(Monitor):
     """End the training when a value has stopped improving.
@@ -189,6 +219,22 @@ class EarlyStopping(Monitor):
             self.network.stop_training = True
             best = f"{self.best:.6g} (epoch {self.best_epoch})"
             self.history.stopped = f"no better {self.monitor} than {best} for {self._since} epochs"
+
+    def get_state(self) -> dict[str, Any]:
+        """The best so far, with its weights."""
+        state = super().get_state() | {"since": self._since}
+        if self._snapshot is not None:
+            weights = self.network._parameters.named(*self._snapshot)
+            state |= {f"best/{name}": array for name, array in weights.items()}
+        return state
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from there."""
+        super().set_state(state)
+        self._since = state["since"]
+        weights = {name[5:]: array for name, array in state.items() if name.startswith("best/")}
+        if weights and self.restore_best_weights:
+            self._snapshot = self.network._parameters.arenas(weights)
 
     def on_train_end(self, logs: Logs) -> None:
         """Go back to the best epoch."""

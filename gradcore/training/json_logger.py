@@ -51,7 +51,27 @@ class JSONLogger(Callback):
 
     def on_train_begin(self, logs: Logs) -> None:
         """Open the file."""
-        self._file = self.path.open("a" if self.append else "w", encoding="utf-8")
+        resumed = self.history.steps > 0 and self.path.exists()
+        if resumed:
+            self._keep_what_was_done()
+        self._file = self.path.open("a" if self.append or resumed else "w", encoding="utf-8")
+
+    def _keep_what_was_done(self) -> None:
+        """Cut off the lines of steps that this training, which goes on from a checkpoint, makes again."""
+        whole = self.path.read_text("utf-8")
+        lines = whole.splitlines(keepends=True)
+        while lines and not self._was_done(lines[-1]):
+            lines.pop()
+        if len(kept := "".join(lines)) < len(whole):
+            self.path.write_text(kept, "utf-8")
+
+    def _was_done(self, line: str) -> bool:
+        if not line.endswith("\n"):  # of a process that was killed while it wrote
+            return False
+        found = json.loads(line)
+        if found["event"] == "epoch":
+            return bool(found["epoch"] < len(self.history.epochs))
+        return bool(found["step"] <= self.history.curve.steps)
 
     def on_train_end(self, logs: Logs) -> None:
         """Close the file."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -48,9 +49,16 @@ def fit(
     progress: Any,
     threads: Any,
     seed: int | None,
+    resume: str | os.PathLike[str] | None = None,
 ) -> History:
     """Train `net`; the arguments and what happens are told at `Network.fit`."""
     with net._training():
+        saved = None
+        if resume is not None:
+            from gradcore.training.checkpoint import read_checkpoint
+
+            saved = read_checkpoint(resume)
+            seed = saved.seed if seed is None else seed
         settings = step_settings(
             optimizer, batch_size, clip_norm, clip_value, clip_adaptive, probe, seed, schedule
         )
@@ -68,6 +76,8 @@ def fit(
             validation = data.X[held_out], replace(data.targets, values=data.targets.values[held_out])
             data = replace(data, rows=rows, validation=validation)
         run = new_run(net, settings, data, conduct, threads)
+        if saved is not None:
+            run.resume(saved)
         finish(run, progress)
         return run.history
 

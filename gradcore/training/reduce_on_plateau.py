@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from gradcore.errors import check_integer, check_non_negative, check_positive
 from gradcore.training.callbacks import Logs, Monitor
 
@@ -69,6 +72,15 @@ class ReduceOnPlateau(Monitor):
         """Forget an earlier training, check that the value will exist, and have the rate recorded."""
         super().on_train_begin(logs)
         self.history.history.setdefault("lr", [])
+
+    def get_state(self) -> dict[str, Any]:
+        """What it has counted so far."""
+        return super().get_state() | {"since": self._since, "cooling": self._cooling}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from there."""
+        super().set_state(state)
+        self._since, self._cooling = state["since"], state["cooling"]
 
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
         """Compare with the best so far; the order of the lines is Keras'."""

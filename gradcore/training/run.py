@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from gradcore.health.faults import Fault
     from gradcore.health.ledger import Ledger
     from gradcore.network import Network
+    from gradcore.training.checkpoint import Saved
 
 STRETCH = 0.04  # seconds of compiled steps between two visits to Python
 BLOCK = 1 << 16  # steps whose losses and norms are kept until the values of their epochs are taken
@@ -101,14 +102,17 @@ class Run:
         self.targets, callbacks = data.targets, conduct.callbacks
         self.batch_hooks = [callback for callback in callbacks if has_batch_hooks(callback)]
         self.probe_hooks = [callback for callback in callbacks if has_probe_hook(callback)]
+        self.stations = [every for callback in callbacks if (every := callback._steps_between) is not None]
         self.executor = net.executor(
             batches.largest, loss=self.targets.loss, optimizer=settings.optimizer, threads=conduct.threads
         )
         self.executor.bind(data.X, self.targets.values)
+        self.first_order = ORDER << 32
         self.executor.begin(
             data.rows, batches.size, merge_single=batches.merge_single, shuffle=conduct.shuffle,
-            seed=settings.seed, number=ORDER << 32,
+            seed=settings.seed, number=self.first_order,
         )  # fmt: skip
+        self.saved: Saved | None = None
         self.version = net._version
         self.hyper = settings.hyper  # with the present learning rate
         self.mode = kernels.MODES["batch_statistics"] | kernels.MODES["drop"]
@@ -149,20 +153,44 @@ class Run:
         """Steps of the whole training."""
         return self.conduct.epochs * self.batches.steps
 
+    @property
+    def seconds(self) -> float:
+        """Time that the training has taken so far, the time before it was resumed included."""
+        return time.perf_counter() - self.start
+
+    @cached_property
+    def fingerprints(self) -> dict[str, Any]:
+        """What tells its data from others, for checkpoints."""
+        from gradcore.training.checkpoint import fingerprints_of
+
+        return fingerprints_of(self)
+
+    def resume(self, saved: Saved) -> None:
+        """Go on from a checkpoint, if it is one of this training; the network follows when the course begins."""
+        saved.check(self)
+        saved.restore(self)
+        self.saved = saved
+
     def course(self, progress: Any = False) -> Generator[Any, None, None]:
         """Yield the executor each time steps are prepared in it; whatever ends it, the history stays with the net."""
-        net, start = self.net, time.perf_counter()
+        net = self.net
+        self.start = time.perf_counter() - self.history.seconds
         before = net.history, net.loss, net.classes_
+        weights = None if self.saved is None else net._snapshot()
         net.history, net.loss, net.classes_ = self.history, self.targets.loss, self.targets.classes
         net.stop_training, net.learning_rate = False, self.hyper["lr"]
         begun = False
         self.bar = ProgressBar(progress, self.steps, self.conduct.epochs)
         present: list[Callback] = []
         try:
+            if self.saved is not None:
+                net.set_parameters(self.saved.parameters)
             for callback in self.conduct.callbacks:
                 callback.network, callback.history = net, self.history
                 callback.on_train_begin({})
                 present.append(callback)
+            if self.saved is not None:
+                self.saved.restore_callbacks(self)
             begun = True
             yield from self._epochs()
             if self.watches and self.conduct.on_fault == "warn":
@@ -177,8 +205,12 @@ class Run:
             raise
         finally:
             self.bar.close()
-            self.history.seconds = time.perf_counter() - start
-            self._end(present)
+            self.history.seconds = self.seconds
+            try:
+                self._end(present)
+            finally:
+                if not begun and weights is not None:
+                    net._restore(weights)
 
     def _end(self, present: list[Callback]) -> None:
         """Call on_train_end of all that have begun, also where one of them fails."""
@@ -195,7 +227,9 @@ class Run:
         return {name: values[-1] for name, values in self.history.history.items() if values}
 
     def _epochs(self) -> Generator[Any, None, None]:
-        per_epoch, epoch = self.batches.steps, 0
+        per_epoch, epoch = self.batches.steps, self.seen // self.batches.steps
+        if self.history.stopped:  # a checkpoint of a training that had come to its end
+            return
         while epoch < self.conduct.epochs:
             if self.seen == epoch * per_epoch:
                 for callback in self.conduct.callbacks:
@@ -205,6 +239,9 @@ class Run:
             if self.ended or ((self.batch_hooks or self.probe_hooks) and self.net.stop_training):
                 self.history.stopped = self.history.stopped or "a callback asked for it"
                 return
+            for callback in self.conduct.callbacks if self.seen % per_epoch else ():
+                if callback._steps_between is not None and self.seen % callback._steps_between == 0:
+                    callback._step(self)
             if epoch < self.seen // per_epoch:
                 self._close(epoch, epoch := self.seen // per_epoch)
                 if self.ended or self.net.stop_training:
@@ -219,6 +256,9 @@ class Run:
             callback.on_epoch_end(epoch, dict(values))
         if values["skipped_steps"] == self.batches.steps and self.conduct.on_fault == "warn":
             self.ended, self.history.stopped = True, "no step of the last epoch could be applied"
+        last = self.ended or self.net.stop_training or end == self.conduct.epochs
+        for callback in self.conduct.callbacks:
+            callback._complete(self, last=last)
 
     def _stretch(self) -> Generator[Any, None, None]:
         """Prepare some steps, have them run, and book them."""
@@ -232,6 +272,8 @@ class Run:
                 self.watches and self.conduct.on_fault != "warn"
             ):  # who acts, acts right after the step
                 steps = min(steps, probe.every - self.seen % probe.every)
+        for every in self.stations:
+            steps = min(steps, every - self.seen % every)
         batch = self.seen % self.batches.steps
         if self.batch_hooks:
             steps = 1
