@@ -37,6 +37,7 @@ _HOME = {
     "datasets": "datasets",
     "diagnose": "diagnosis.diagnose",
     "diagnose_arrays": "diagnosis.arrays",
+    "find_learning_rate": "training.rates",
     "fit_many": "training.many",
     "grad_norm": "clipping",
     "initializers": "initializers",

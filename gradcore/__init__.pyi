@@ -39,6 +39,7 @@ from gradcore.threads import set_threads as set_threads
 from gradcore.training.history import History as History
 from gradcore.training.many import fit_many as fit_many
 from gradcore.training.pretraining import pretrain_autoencoder as pretrain_autoencoder
+from gradcore.training.rates import find_learning_rate as find_learning_rate
 
 __version__: str
 __all__: list[str]
