@@ -173,3 +173,25 @@ def test_a_real_divergence(rng):
     )
     assert history.loss_sign == "diverging"
     assert np.isfinite(history.curve.values).all()
+
+
+@pytest.mark.parametrize("steps", [0, 3, 8191, 8192, 20_001])
+def test_a_curve_goes_on_from_its_parts(steps, rng):
+    losses = rng.standard_normal(40_000)
+    whole, part = LossCurve(), LossCurve()
+    whole.extend(losses)
+    part.extend(losses[:steps])
+    later = LossCurve.restored(*part.parts)
+    assert later.steps == part.steps == steps
+    later.extend(losses[steps:])
+    assert later.parts[0] == whole.parts[0]
+    assert later.values.tobytes() == whole.values.tobytes()
+    assert later.parts[2].tobytes() == whole.parts[2].tobytes()
+
+
+@pytest.mark.parametrize(
+    "parts", [(0, [], []), (3, [], []), (2, [], [0.0, 1.0]), (1, [0.0] * LossCurve.LIMIT, [])]
+)
+def test_parts_that_no_curve_has_are_refused(parts):
+    with pytest.raises(ValueError, match="no curve has"):
+        LossCurve.restored(parts[0], np.array(parts[1]), np.array(parts[2]))

@@ -107,3 +107,20 @@ def test_the_two_part_step_fills_the_ring_too(data):
         assert step.ledger.rows == 40
         assert np.isnan(step.ledger.loss)
         assert np.isfinite(step.ledger.end_to_end_log10)
+
+
+@pytest.mark.parametrize("seen", [0, 4, 5, 17])
+def test_a_ring_may_begin_in_the_middle(seen):
+    net = mlp([2, 3, 1], seed=0)
+    ring = Ring(net.plan, Probe(5), 4)
+    ring.begin_after(seen)
+    assert list(ring) == []
+    first = seen // 5 * 5 + 5
+    for step in range(seen, first + 10):
+        if (step + 1) % 5 == 0:
+            ring.records[((step + 1) // 5 - 1) % len(ring.records)] = 0
+        ring.book(step, np.array([float(step + 1)]), np.array([1]))
+    expected = [(first, first), (first + 5, first + 5), (first + 10, first + 10)]
+    for kept in (ring, pickle.loads(pickle.dumps(ring))):
+        assert [(ledger.step, ledger.loss) for ledger in kept] == expected
+    assert [ledger.step for ledger in ring.since(first)] == [first + 5, first + 10]
