@@ -153,7 +153,7 @@ def _network_arguments(command: argparse.ArgumentParser) -> None:
     add(
         "--optimizer", default=OPTIMIZER, metavar="NAME", help=f"such as {OPTIMIZER} or sgd(0.1,momentum=0.9)"
     )
-    add("--loss", default="auto", metavar="NAME", help="auto, cross_entropy, binary_cross_entropy, mse")
+    add("--loss", default="auto", metavar="NAME", help="auto, cross_entropy, mse, huber(delta=2.0) …")
     add("--seed", type=int, default=0, metavar="N", help="of initial weights, rows and their order  (0)")
 
 
@@ -299,7 +299,7 @@ def _subject(arguments: argparse.Namespace, *, hold_out: bool) -> tuple[Network,
                 f"{arguments.data}: the target {table.target!r} is no number; use --loss cross_entropy"
             )
         else:
-            y = y.astype(np.float64)
+            y, outputs = y.astype(np.float64), loss.info.outputs
         data = held_out(X, y, seed=arguments.seed) if hold_out else Data(X, y, X[:0], y[:0])
     hidden = parse_sizes(arguments.layers)
     sizes = [data.X.shape[1], *hidden, outputs]

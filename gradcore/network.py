@@ -18,7 +18,7 @@ from gradcore.compiler import compile_layers
 from gradcore.errors import check_flag, check_fraction, check_integer, check_number, check_positive
 from gradcore.gradients import check_gradients
 from gradcore.layers import Activation, BatchNorm, Dense, Dropout, Layer, LayerNorm, Residual, as_layers
-from gradcore.losses import Loss, resolve as resolve_loss
+from gradcore.losses import ClassWeight, Loss, resolve as resolve_loss
 from gradcore.optimizers import Optimizer, resolve as resolve_optimizer
 from gradcore.parameters import Parameters, untile
 from gradcore.plan import Plan
@@ -234,12 +234,14 @@ class Network:
         return self._forward(as_inputs(X, self.input_size, self.dtype, finite=False))
 
     def predict(self, X: ArrayLike) -> Array:
-        """Return labels after training on labels, else the raw outputs.
+        """Return labels after training on labels, else numbers.
 
         Returns
         -------
         ndarray
-            Shape (rows,) for labels and for networks of one output, else (rows, output_size).
+            Shape (rows,) for labels and for networks of one output, else (rows, output_size). Of several labels in each
+            row: 0 or 1 for each output. Numbers are the raw outputs, but rates ``exp(output)`` after training with
+            poisson, and only the means, shape (rows, output_size / 2), after gaussian_nll.
 
         Raises
         ------
@@ -266,7 +268,9 @@ class Network:
         outputs = self._forward(as_inputs(X, self.input_size, self.dtype))
         return probabilities_of(outputs, self.loss, self._last_activation())
 
-    def evaluate(self, X: ArrayLike, y: ArrayLike, *, loss: str = "auto") -> dict[str, float]:
+    def evaluate(
+        self, X: ArrayLike, y: ArrayLike, *, loss: str = "auto", sample_weight: ArrayLike | None = None
+    ) -> dict[str, float]:
         """Return the loss on data and how good that is, in inference mode.
 
         Parameters
@@ -275,24 +279,34 @@ class Network:
             As for `fit`.
         loss : str
             ``"auto"``: that of the last fit, else by y.
+        sample_weight : array_like, shape (rows,), optional
+            How often each row counts, in the loss and in the score.
 
         Returns
         -------
         dict
-            ``"loss"`` and, by the kind of loss, ``"accuracy"`` (share of right labels) or ``"r2"`` (coefficient of
-            determination, the mean over the outputs).
+            ``"loss"`` and, by the kind of loss, ``"accuracy"`` (share of right labels; where a row has several of
+            them, of all rows and outputs) or ``"r2"`` (coefficient of determination of what `predict` returns, the
+            mean over the targets).
         """
         X = as_inputs(X, self.input_size, self.dtype)
-        targets = self._encode(y, self.loss if loss == "auto" and self.loss is not None else loss, known=True)
+        chosen = self.loss if loss == "auto" and self.loss is not None else loss
+        targets = self._encode(y, chosen, known=True, sample_weight=sample_weight)
         check_rows(X, targets.values)
         return scores(self._forward(X), targets)
 
     def loss_and_gradients(
-        self, X: ArrayLike, y: ArrayLike, *, loss: str = "auto"
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        *,
+        loss: str = "auto",
+        sample_weight: ArrayLike | None = None,
+        class_weight: ClassWeight = None,
     ) -> tuple[float, dict[str, Array]]:
         """Return the loss of one batch and its gradient for every parameter; nothing changes.
 
-        In training mode (batch norm by this batch) but without dropout.
+        In training mode (batch norm by this batch) but without dropout; weights as for `fit`.
 
         Returns
         -------
@@ -308,10 +322,10 @@ class Network:
         (1.0, array([[2., 4.]], dtype=float32))
         """
         X = as_inputs(X, self.input_size, self.dtype)
-        targets = self._encode(y, loss)
+        targets = self._encode(y, loss, sample_weight=sample_weight).with_class_weight(class_weight)
         check_rows(X, targets.values)
         executor = self.executor(len(X), loss=targets.loss)
-        executor.bind(X, targets.values)
+        executor.bind(X, targets.values, targets.weights)
         mode = kernels.MODES["batch_statistics"]
         value = executor.observe(np.arange(len(X)), mode=mode, seed=0, step=1)
         return float(value), self._parameters.gradients(executor.gradients)
@@ -370,8 +384,10 @@ class Network:
         optimizer: str | Optimizer = "adam",
         epochs: int = 10,
         batch_size: int = 32,
-        validation_data: tuple[ArrayLike, ArrayLike] | None = None,
+        validation_data: tuple[ArrayLike, ...] | None = None,
         validation_fraction: float = 0.0,
+        sample_weight: ArrayLike | None = None,
+        class_weight: ClassWeight = None,
         clip_norm: float | None = None,
         clip_value: float | None = None,
         schedule: str | Schedule | None = None,
@@ -391,19 +407,29 @@ class Network:
         ----------
         X : array_like, shape (rows, input_size)
         y : array_like, shape (rows,), (rows, 1) or (rows, output_size)
-            Labels of any kind, or numbers.
+            Labels of any kind, or numbers. For cross_entropy also the probabilities of all classes, for
+            binary_cross_entropy 0 or 1 for each of several outputs; gaussian_nll takes half as many columns as there
+            are outputs.
         loss : str
-            ``"cross_entropy"``, ``"binary_cross_entropy"``, ``"mse"``; ``"auto"``: integers, booleans and text mean
-            cross_entropy (binary for a network of one output), floats mse.
+            A name of `gradcore.losses`, such as ``"huber(delta=2.0)"`` or ``"cross_entropy(label_smoothing=0.1)"``;
+            ``"auto"``: integers, booleans and text mean cross_entropy (binary for a network of one output, and for a
+            matrix of zeros and ones), floats mse.
         optimizer : str or Optimizer
             Such as ``"sgd(0.1, momentum=0.9)"`` or ``Adam(0.003)``.
         epochs, batch_size : int
             A batch larger than the data means all of it. The last batch of an epoch is smaller where the rows do not
             divide; with batch norm a last batch of a single row is merged into the one before.
-        validation_data : (X, y), optional
+        validation_data : (X, y) or (X, y, sample_weight), optional
             Evaluated after every epoch.
         validation_fraction : float
-            Hold out this share of the rows instead, drawn by the seed.
+            Hold out this share of the rows instead, drawn by the seed; of their weights only sample weights count.
+        sample_weight : array_like, shape (rows,), optional
+            How often each row counts in the loss: 2 is the row twice, 0 is no row. The mean is over the sum of the
+            weights of a batch; where that is 0, loss and gradient are 0 (and a step is a step all the same). Batch norm
+            takes its statistics of all rows, whatever they weigh.
+        class_weight : mapping from label to weight, array_like of one weight for each class, or "balanced", optional
+            Multiplies the weights of the rows with this label (1 where a mapping says nothing). "balanced": all labels
+            count the same in total. Of labels only, one in each row.
         clip_norm, clip_value : float, optional
             Bound of the gradient's norm, of its elements.
         clip_adaptive : float, optional
@@ -473,6 +499,8 @@ class Network:
             batch_size=batch_size,
             validation_data=validation_data,
             validation_fraction=validation_fraction,
+            sample_weight=sample_weight,
+            class_weight=class_weight,
             clip_norm=clip_norm,
             clip_value=clip_value,
             schedule=schedule,
@@ -810,6 +838,7 @@ class Network:
             delta_columns=plan.delta_columns,
             loss=kernels.LOSS_CODES["no_loss"] if chosen is None else chosen.code,
             loss_scale=int(chosen is not None and chosen.reduction == "sum"),
+            loss_parameter=0.0 if chosen is None else chosen.parameter,
             threads=threads,
         )
 
@@ -842,7 +871,9 @@ class Network:
                 self._inference.forward(X[first : first + piece], out[first : first + piece])
         return out
 
-    def _encode(self, y: ArrayLike, loss: str | Loss, *, known: bool = False) -> Targets:
+    def _encode(
+        self, y: ArrayLike, loss: str | Loss, *, known: bool = False, sample_weight: ArrayLike | None = None
+    ) -> Targets:
         return encode(
             y,
             loss,
@@ -850,6 +881,7 @@ class Network:
             self.dtype,
             classes=self.classes_,
             known=known and self.classes_ is not None,
+            sample_weight=sample_weight,
         )
 
     def _last_activation(self) -> str | None:

@@ -2,36 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gradcore import activations, losses
+from gradcore import activations
 from gradcore.losses import Loss
 from gradcore.softmaxes import softmax
 from gradcore.training.targets import Targets
 
 Array = NDArray[Any]
 
-_LOSSES: dict[str, Callable[..., Any]] = {
-    "cross_entropy": losses.cross_entropy,
-    "binary_cross_entropy": losses.binary_cross_entropy,
-    "mse": losses.mse,
-}
-
 
 def labels_of(outputs: Array, loss: Loss | None, classes: Array | None) -> Array:
-    """Return the label that each row of outputs stands for; without a loss of labels the outputs themselves."""
+    """Return the label that each row of outputs stands for; without a loss of labels the values."""
     if loss is None or not loss.classification:
-        return outputs[:, 0] if outputs.shape[1] == 1 else outputs
+        values = values_of(outputs, loss)
+        return values[:, 0] if values.shape[1] == 1 else values
     if loss.name == "cross_entropy":
         codes: Array = outputs.argmax(axis=1)
         return codes if classes is None else classes[codes]
     above = (outputs > 0).astype(np.int64)
     above = above[:, 0] if outputs.shape[1] == 1 else above
     return above if classes is None else classes[above]
+
+
+def values_of(outputs: Array, loss: Loss | None) -> Array:
+    """Return the numbers that outputs stand for: rates after poisson, means after gaussian_nll, else themselves."""
+    if loss is not None and loss.name == "poisson":
+        with np.errstate(over="ignore"):
+            return np.exp(outputs)
+    return outputs[:, : outputs.shape[1] // 2] if loss is not None and loss.info.outputs == 2 else outputs
 
 
 def probabilities_of(outputs: Array, loss: Loss | None, last_activation: str | None) -> Array:
@@ -49,19 +51,24 @@ def probabilities_of(outputs: Array, loss: Loss | None, last_activation: str | N
 
 def scores(outputs: Array, targets: Targets) -> dict[str, float]:
     """Return the loss and the accuracy (labels) or the coefficient of determination (numbers)."""
-    loss, y = targets.loss, targets.values
-    result = {"loss": float(_LOSSES[loss.name](outputs, y, reduction=loss.reduction))}
+    loss, y, weights = targets.loss, targets.values, targets.weights
+    result = {"loss": loss.value(outputs, y, weights)}
+    if weights is not None and not weights.any():
+        weights = None  # nothing counts: no score is better than another
     if loss.classification:
-        result["accuracy"] = float(np.mean(right(outputs, y, loss)))
+        result["accuracy"] = float(np.mean(np.average(right(outputs, y, loss), axis=0, weights=weights)))
     else:
-        result["r2"] = _determination(outputs, y)
+        result["r2"] = _determination(values_of(outputs, loss), y, weights)
     return result
 
 
 def right(outputs: Array, y: Array, loss: Loss) -> NDArray[np.bool_]:
     """Tell which answers are right: one for each row, or with binary cross-entropy for each row and output."""
     answers: NDArray[np.bool_]
-    answers = outputs.argmax(axis=1) == y if loss.name == "cross_entropy" else (outputs > 0) == (y > 0.5)
+    if loss.name == "cross_entropy":
+        answers = outputs.argmax(axis=1) == (y if y.ndim == 1 else y.argmax(axis=1))
+    else:
+        answers = (outputs > 0) == (y > 0.5)
     return answers
 
 
@@ -70,11 +77,13 @@ def score_name(loss: Loss) -> str:
     return "accuracy" if loss.classification else "r2"
 
 
-def _determination(outputs: Array, y: Array) -> float:
+def _determination(outputs: Array, y: Array, weights: Array | None = None) -> float:
     """Mean over the outputs of 1 - residual / total; a constant target counts 1 if met exactly, else 0."""
     truth = y.astype(np.float64)
     with np.errstate(over="ignore", invalid="ignore"):
-        residual = np.square(truth - outputs).sum(axis=0)
-        total = np.square(truth - truth.mean(axis=0)).sum(axis=0)
+        residual = np.average(np.square(truth - outputs), axis=0, weights=weights)
+        total = np.average(
+            np.square(truth - np.average(truth, axis=0, weights=weights)), axis=0, weights=weights
+        )
         ratio = np.divide(residual, total, out=np.where(residual > 0, 1.0, residual), where=total > 0)
     return float(np.mean(1 - ratio))

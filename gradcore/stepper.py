@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from gradcore import kernels
 from gradcore.errors import GradcoreWarning
 from gradcore.health.probe import Ring
-from gradcore.losses import Loss, resolve as resolve_loss
+from gradcore.losses import Loss, check_weights, resolve as resolve_loss
 from gradcore.optimizers import Optimizer
 from gradcore.threads import resolve_threads
 from gradcore.training.data import as_inputs, check_rows
@@ -101,7 +101,7 @@ class Stepper:
         if loss != "auto":
             self._build(resolve_loss(loss))
 
-    def __call__(self, X: ArrayLike, y: ArrayLike) -> float:
+    def __call__(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """Make one training step and return the loss of this batch before it.
 
         Parameters
@@ -109,6 +109,8 @@ class Stepper:
         X : array_like, shape (rows, input_size), at most `batch_size` rows
         y : array_like
             Class indices from 0 for cross_entropy; else numbers, shape (rows, output_size).
+        sample_weight : array_like, shape (rows,), optional
+            How often each row counts, as for `Network.fit`.
 
         Returns
         -------
@@ -124,14 +126,15 @@ class Stepper:
         """
         net, lock = self._net, self._lock
         if (
-            not self._direct
+            sample_weight is not None
+            or not self._direct
             or type(X) is not np.ndarray
             or type(y) is not np.ndarray
             or self._version != net._version
             or lock.locked()
             or (self._needs_two and len(X) == 1)
         ):
-            return self._careful_step(X, y)
+            return self._careful_step(X, y, sample_weight)
         executor, steps = self._executor, self.steps
         with lock:  # (of C: a Ctrl-C cannot come between taking it and the block that gives it back)
             self._pending = None
@@ -149,12 +152,13 @@ class Stepper:
             self._book(loss, len(X), y, not executor.applied)
         return loss
 
-    def _careful_step(self, X: ArrayLike, y: ArrayLike) -> float:
+    def _careful_step(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         if type(X) is not np.ndarray or X.dtype != self._dtype or not X.flags.aligned:
             X = np.require(as_inputs(X, self._columns, self._dtype, finite=False), requirements="A")
         if not self._direct or type(y) is not np.ndarray or (y.dtype, y.ndim) != self._target_kind:
             y = self._targets(y)
         y = np.require(y, requirements="CA")
+        weights = None if sample_weight is None else check_weights("sample_weight", sample_weight, len(X))
         rows = len(X)
         if rows != len(y) or not 0 < rows <= self._settings.batch_size:
             self._refuse(X, y)
@@ -166,7 +170,7 @@ class Stepper:
             if self._version != self._net._version:
                 self._refresh()
             executor = self._executor
-            executor.bind(X, y)
+            executor.bind(X, y, weights)
             self._pending = None
             self._version = self._net._version = self._net._version + 1
             try:
@@ -178,14 +182,14 @@ class Stepper:
                 self.steps += executor.applied
         loss = self._value.item()
         self._seen += 1
-        self._book(loss, rows, y, bool(status))
+        self._book(loss, rows, y, bool(status), weights)
         return loss
 
-    def _book(self, loss: float, rows: int, y: Array, failed: bool) -> None:
+    def _book(self, loss: float, rows: int, y: Array, failed: bool, weights: Array | None = None) -> None:
         if self._ring is not None and self._seen % self._ring.probe.every == 0:
             self._ring.book_step(self._seen, loss, rows)
         if failed:
-            self._fault(rows, y)
+            self._fault(rows, y, weights)
 
     def forward(self, X: ArrayLike) -> Array:
         """Make the first half of a step: return the outputs of one batch in training mode (dropout, batch statistics).
@@ -353,12 +357,12 @@ class Stepper:
         probe = self._settings.probe
         return self._mode if probe is None or (self._seen + 1) % probe.every == 0 else self._mode & ~_BOOKS
 
-    def _fault(self, rows: int, y: Array | None) -> None:
+    def _fault(self, rows: int, y: Array | None, weights: Array | None = None) -> None:
         if self.faults:
             return
         fault = locate_nonfinite(
             self._executor, self._net, self._order[:rows], mode=self._mode, seed=self.seed, step=self.steps + 1,
-            loss=self._loss, targets=y, hyper=self._hyper, report_as=(self._seen, 0),
+            loss=self._loss, targets=y, weights=weights, hyper=self._hyper, report_as=(self._seen, 0),
             ledgers=() if self._ring is None else self._ring.last(LAST_LEDGERS),
         )  # fmt: skip
         self.faults.append(fault)

@@ -87,6 +87,7 @@ def bench(
     capacity: int,
     loss: str = "mean_squared_error",
     loss_sum: bool = False,
+    loss_parameter: float = 0.0,
     slots: int = 0,
     threads: int = 1,
     input_gradient: bool = True,
@@ -121,6 +122,7 @@ def bench(
         delta_columns=plan.delta_columns,
         loss=kernels.LOSS_CODES[loss],
         loss_scale=int(loss_sum),
+        loss_parameter=loss_parameter,
         threads=threads,
     )
     made = Bench(plan, executor, parameters, gradients, state, moments, capacity)
@@ -147,9 +149,10 @@ def data(
     X = rng.normal(size=(rows, columns_in)).astype(dtype)
     if loss == "cross_entropy":
         return X, rng.integers(0, columns_out, rows)
-    targets = (
-        rng.uniform(size=(rows, columns_out))
-        if loss == "binary_cross_entropy"
-        else rng.normal(size=(rows, columns_out))
-    )
+    if loss == "binary_cross_entropy":
+        targets = rng.uniform(size=(rows, columns_out))
+    elif loss == "poisson":
+        targets = rng.poisson(2.0, size=(rows, columns_out)).astype(np.float64)
+    else:
+        targets = rng.normal(size=(rows, columns_out // (2 if loss == "gaussian_nll" else 1)))
     return X, targets.astype(dtype)

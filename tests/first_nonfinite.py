@@ -10,6 +10,7 @@ import numpy as np
 
 from gradcore import Network, kernels
 from gradcore.kernels import reference
+from gradcore.losses import resolve
 
 KINDS = {code: name for name, code in kernels.OP_KINDS.items()}
 ACTIVATIONS = {code: name for name, code in kernels.ACTIVATION_CODES.items()}
@@ -126,7 +127,8 @@ def step(
         scale = WIDE(1) if loss_sum else WIDE(1) / (len(x) if loss == "cross_entropy" else x.size)
         losses = np.zeros(len(x), WIDE)
         d = np.empty(x.shape, WIDE)
-        {"cross_entropy": reference.cross_entropy, "mse": _squared_error}[loss](wide, y, losses, d, scale)
+        code = resolve(loss).code
+        reference.row_losses(code, wide, y.astype(WIDE) if y.ndim == 2 else y, losses, d, scale)
         losses = losses.astype(np.float64)
         yield Site("loss", None, "loss", "value", losses, lambda r: {"output": x[r], "target": y[r]})
         total = np.array([float(losses.sum())])
@@ -231,11 +233,6 @@ def step(
                     return {"running": old[c], "column": x[:, c]}
 
                 yield Site("update", op, names[op], f"{prefix}.{part}", moved, of_running)
-
-
-def _squared_error(output: Any, target: Any, losses: Any, gradient: Any, scale: Any) -> None:
-    losses[:] = ((output - target) ** 2).sum(axis=1)
-    gradient[...] = 2 * scale * (output - target)
 
 
 def _update(

@@ -1,4 +1,6 @@
+import inspect
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -6,7 +8,19 @@ from hypothesis import given, strategies as st
 from hypothesis.extra import numpy as hnp
 
 from gradcore import kernels, losses
-from gradcore.losses import REGISTRY, Loss, binary_cross_entropy, cross_entropy, mse, resolve
+from gradcore.losses import (
+    REGISTRY,
+    Loss,
+    binary_cross_entropy,
+    cross_entropy,
+    gaussian_nll,
+    huber,
+    mae,
+    mse,
+    poisson,
+    quantile,
+    resolve,
+)
 
 INF, NAN = math.inf, math.nan
 every_dtype = pytest.mark.parametrize("dtype", ["f4", "f8"])
@@ -55,6 +69,15 @@ def test_elementwise_losses_against_the_formula(dtype, shape):
         binary_cross_entropy: (
             np.maximum(wide, 0) - wide * t + np.log1p(np.exp(-np.abs(wide))),
             1 / (1 + np.exp(-wide)) - t,
+        ),
+        mae: (np.abs(wide - t), np.sign(wide - t)),
+        partial(huber, delta=3.0): (
+            np.where(np.abs(wide - t) <= 3, (wide - t) ** 2 / 2, 3 * (np.abs(wide - t) - 1.5)),
+            np.clip(wide - t, -3, 3),
+        ),
+        partial(quantile, q=0.3): (
+            np.where(wide > t, 0.7 * (wide - t), 0.3 * (t - wide)),
+            np.where(wide > t, 0.7, -0.3),
         ),
     }
     for f, (expected, gradient) in cases.items():
@@ -208,6 +231,9 @@ def test_other_arguments():
         (np.array(["cat", "dog"], object), 1, "binary_cross_entropy"),
         ([0.0, 1.0], 1, "mse"),
         (np.zeros((4, 3), "f4"), 3, "mse"),
+        (np.eye(3, dtype=int), 3, "binary_cross_entropy"),
+        ([[True, False], [True, True]], 2, "binary_cross_entropy"),
+        ([[0, 2], [1, 1]], 2, "cross_entropy"),
     ],
 )
 def test_auto_chooses_by_the_labels(y, columns_out, name):
@@ -232,6 +258,12 @@ def test_auto_needs_something_to_choose_by():
         ("mean_squared_error", "mse", "mean"),
         ("bce", "binary_cross_entropy", "mean"),
         ("cross_entropy(reduction='mean')", "cross_entropy", "mean"),
+        ("cross_entropy(label_smoothing=0.1)", "cross_entropy", "mean"),
+        ("huber(2.0)", "huber", "mean"),
+        ("huber(delta=2.0, reduction='sum')", "huber", "sum"),
+        ("quantile(0.9)", "quantile", "mean"),
+        ("pinball(q=0.1)", "quantile", "mean"),
+        ("mean_absolute_error", "mae", "mean"),
     ],
 )
 def test_resolving_a_spec(spec, name, reduction):
@@ -246,7 +278,14 @@ def test_resolving_a_spec(spec, name, reduction):
     [
         ("cross_entrop", "did you mean 'cross_entropy'"),
         ("mse(reduction='none')", "reduction must be 'mean' or 'sum'"),
-        ("mse(delta=1)", "mse takes"),
+        ("mse(delta=1)", r"mse takes \(reduction='mean'\)"),
+        ("huber(q=1)", r"huber takes \(delta=1.0, reduction='mean'\)"),
+        ("huber(delta=0)", "delta must be greater than 0"),
+        ("huber(delta=1e999)", "delta must be"),
+        ("quantile(q=0.0)", "q must be between 0 and 1"),
+        ("quantile(q=1.0)", "q must be"),
+        ("cross_entropy(label_smoothing=1.0)", "label_smoothing must be at least 0 and less than 1"),
+        ("poisson(1.0, 'sum')", "poisson takes"),
     ],
 )
 def test_a_spec_that_cannot_be(spec, match):
@@ -259,7 +298,10 @@ def test_the_registry_agrees_with_the_module_and_the_kernels(name):
     loss = Loss(REGISTRY[name])
     assert loss.code in kernels.LOSS_CODES.values()
     assert ">>>" in getattr(losses, name).__doc__
-    assert loss.classification == (name != "mse")
+    assert loss.classification == (name in ("cross_entropy", "binary_cross_entropy"))
+    assert str(loss) == name
+    info = REGISTRY[name]
+    assert not info.parameter or info.parameter in inspect.signature(getattr(losses, name)).parameters
 
 
 def test_the_gradient_is_that_of_the_loss():
@@ -268,7 +310,14 @@ def test_the_gradient_is_that_of_the_loss():
     h = 1e-5
     for f, t in (
         (cross_entropy, [0, 3, 1]),
+        (partial(cross_entropy, class_weight=[1, 2, 3, 0.5], label_smoothing=0.2, ignore_index=3), [0, 3, 1]),
+        (cross_entropy, rng.dirichlet(np.ones(4), 3)),
         (mse, rng.random((3, 4))),
+        (mae, rng.random((3, 4))),
+        (huber, rng.random((3, 4))),
+        (quantile, rng.random((3, 4))),
+        (poisson, rng.random((3, 4))),
+        (gaussian_nll, rng.random((3, 2))),
         (binary_cross_entropy, rng.random((3, 4))),
     ):
         for reduction in ("mean", "sum"):
@@ -288,10 +337,36 @@ def test_agreement_with_pytorch():
     rng = np.random.default_rng(4)
     z = rng.normal(size=(5, 3)) * 10
     labels, values = rng.integers(0, 3, 5), rng.random((5, 3))
+    weight = torch.tensor([0.5, 2.0, 1.0], dtype=torch.float64)
     for ours, theirs, t in (
         (cross_entropy, functional.cross_entropy, labels),
+        (
+            partial(cross_entropy, class_weight=weight.numpy()),
+            partial(functional.cross_entropy, weight=weight),
+            labels,
+        ),
+        (
+            partial(cross_entropy, label_smoothing=0.2),
+            partial(functional.cross_entropy, label_smoothing=0.2),
+            labels,
+        ),
+        (partial(cross_entropy, ignore_index=1), partial(functional.cross_entropy, ignore_index=1), labels),
+        (
+            partial(cross_entropy, ignore_index=1, label_smoothing=0.2),
+            partial(functional.cross_entropy, ignore_index=1, label_smoothing=0.2),
+            labels,
+        ),
+        (cross_entropy, functional.cross_entropy, rng.dirichlet(np.ones(3), 5)),
+        (
+            partial(cross_entropy, label_smoothing=0.2),
+            partial(functional.cross_entropy, label_smoothing=0.2),
+            rng.dirichlet(np.ones(3), 5),
+        ),
         (binary_cross_entropy, functional.binary_cross_entropy_with_logits, values),
         (mse, functional.mse_loss, values),
+        (mae, functional.l1_loss, values),
+        (partial(huber, delta=2.0), partial(functional.huber_loss, delta=2.0), values),
+        (poisson, functional.poisson_nll_loss, values),
     ):
         for reduction in ("mean", "sum", "none"):
             logits = torch.tensor(z, requires_grad=True)
@@ -300,3 +375,91 @@ def test_agreement_with_pytorch():
             loss, grad = ours(z, t, reduction=reduction, return_grad=True)
             np.testing.assert_allclose(loss, expected.detach().numpy(), rtol=1e-12)
             np.testing.assert_allclose(grad, logits.grad.numpy(), rtol=1e-10, atol=1e-15)
+
+
+def test_agreement_with_the_gaussian_of_pytorch():
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(4)
+    z, t = rng.normal(size=(5, 6)), rng.normal(size=(5, 3))
+    for reduction in ("mean", "sum", "none"):
+        outputs = torch.tensor(z, requires_grad=True)
+        loss_of = torch.nn.GaussianNLLLoss(reduction=reduction)
+        expected = loss_of(outputs[:, :3], torch.tensor(t), outputs[:, 3:].exp())
+        expected.sum().backward()
+        loss, grad = gaussian_nll(z, t, reduction=reduction, return_grad=True)
+        np.testing.assert_allclose(loss, expected.detach().numpy(), rtol=1e-12, atol=1e-14)
+        np.testing.assert_allclose(grad, outputs.grad.numpy(), rtol=1e-10, atol=1e-15)
+
+
+def test_class_weights_of_cross_entropy():
+    z, labels = np.random.default_rng(0).normal(size=(6, 3)), [0, 1, 2, 0, 0, 1]
+    rows = cross_entropy(z, labels, reduction="none")
+    weights = np.array([2.0, 1.0, 0.5])[labels]
+    for class_weight in ([2.0, 1.0, 0.5], {0: 2.0, 2: 0.5}):
+        assert cross_entropy(z, labels, class_weight=class_weight) == pytest.approx(
+            float(weights @ rows / weights.sum()), rel=1e-14
+        )
+    balanced = (6 / (3 * np.array([3, 2, 1])))[labels]
+    assert cross_entropy(z, labels, class_weight="balanced", reduction="sum") == pytest.approx(
+        balanced @ rows
+    )
+    # a row counts by its label, smoothed or not: as twice that row
+    twice = cross_entropy(z[[0, 0, 1]], [0, 0, 1], label_smoothing=0.3)
+    assert cross_entropy(z[:2], [0, 1], class_weight={0: 2.0}, label_smoothing=0.3) == pytest.approx(twice)
+
+
+def test_nothing_that_counts_costs_nothing():
+    """All targets ignored, or no weight at all."""
+    z = np.full((3, 2), NAN)
+    for how in ({"ignore_index": 1}, {"class_weight": [1, 0]}):
+        for reduction in ("mean", "sum"):
+            loss, grad = cross_entropy(z, [1, 1, 1], reduction=reduction, return_grad=True, **how)
+            assert loss == 0
+            assert not grad.any()
+        assert cross_entropy(z, [1, 1, 1], reduction="none", **how).tolist() == [0, 0, 0]
+    some = cross_entropy([[1.0, 0.0], [5.0, 0.0]], [0, -100], ignore_index=-100)
+    assert some == cross_entropy([[1.0, 0.0]], [0])
+
+
+@pytest.mark.parametrize(
+    ("call", "match"),
+    [
+        (lambda: cross_entropy(np.zeros((2, 2)), np.full((2, 2), 0.4)), r"targets\[0\] sums to 0.8"),
+        (lambda: cross_entropy(np.zeros((2, 2)), [[1.5, -0.5], [0, 1]]), r"targets\[0, 0\] is 1.5"),
+        (lambda: cross_entropy(np.zeros((2, 2)), [[NAN, 1], [0, 1]]), r"targets\[0, 0\] is nan"),
+        (lambda: cross_entropy(np.zeros((2, 2)), np.eye(2), class_weight=[1, 1]), "need class indices"),
+        (
+            lambda: cross_entropy(np.zeros((2, 2)), [0, 1], class_weight=[1]),
+            r"class_weight must have shape \(2,\)",
+        ),
+        (lambda: cross_entropy(np.zeros((2, 2)), [0, 1], class_weight=[1, INF]), r"class_weight\[1\] is inf"),
+        (lambda: cross_entropy(np.zeros((2, 2)), [0, 1], label_smoothing=1.0), "label_smoothing must be"),
+        (lambda: huber([1.0], [1.0], delta=0.0), "delta must be greater than 0"),
+        (lambda: quantile([1.0], [1.0], q=1.0), "q must be"),
+        (lambda: poisson([1.0, 1.0], [1.0, -2.0]), r"targets\[1\] is -2.0; poisson needs"),
+        (lambda: poisson([1.0], [INF]), r"targets\[0\] is inf"),
+        (lambda: gaussian_nll(np.zeros((2, 3)), np.zeros((2, 1))), "two outputs are needed for each target"),
+        (lambda: gaussian_nll(np.zeros((2, 2)), np.zeros((3, 1))), r"shape \(2, 2\), targets \(3, 1\)"),
+    ],
+)
+def test_arguments_of_the_others(call, match):
+    with pytest.raises(ValueError, match=match):
+        call()
+
+
+def test_no_rows_of_the_others():
+    for f in (mae, huber, poisson, quantile):
+        loss, grad = f(np.zeros((0, 3)), np.zeros((0, 3)), return_grad=True)
+        assert (loss, grad.shape) == (0.0, (0, 3))
+    assert gaussian_nll(np.zeros((0, 2)), []) == 0.0
+
+
+def test_dtypes_and_shapes_of_the_others():
+    z = np.array([[1, 2, 3]], ">f4")
+    for f in (mae, huber, poisson, quantile):
+        loss, grad = f(z, [[1, 1, 1]], reduction="none", return_grad=True)
+        assert (loss.shape, grad.shape, grad.dtype) == ((1, 3), (1, 3), np.float32)
+        assert f(3.0, 1.0) == f([3.0], [1.0])
+    loss, grad = gaussian_nll(np.zeros((4, 2), "f4"), np.ones(4), reduction="none", return_grad=True)
+    assert (loss.shape, grad.shape, grad.dtype) == ((4,), (4, 2), np.float32)
+    np.testing.assert_array_equal(loss, 0.5)

@@ -17,6 +17,7 @@ ACTIVATIONS = {
     "selu": torch.nn.SELU,
 }
 OPTIMIZERS = {
+    "sgd(0.01)": lambda p: torch.optim.SGD(p, 0.01),
     "sgd(0.1)": lambda p: torch.optim.SGD(p, 0.1),
     "sgd(0.1, momentum=0.9)": lambda p: torch.optim.SGD(p, 0.1, momentum=0.9),
     "sgd(0.05, momentum=0.9, nesterov=True)": lambda p: torch.optim.SGD(p, 0.05, momentum=0.9, nesterov=True),
@@ -38,6 +39,16 @@ LOSSES = {
     "cross_entropy": torch.nn.functional.cross_entropy,
     "binary_cross_entropy": torch.nn.functional.binary_cross_entropy_with_logits,
     "mse": torch.nn.functional.mse_loss,
+    "mae": torch.nn.functional.l1_loss,
+    "huber(delta=0.7)": lambda o, t: torch.nn.functional.huber_loss(o, t, delta=0.7),
+    "poisson": torch.nn.functional.poisson_nll_loss,
+    "gaussian_nll": lambda o, t: torch.nn.functional.gaussian_nll_loss(
+        o[:, :2], t, o[:, 2:].exp(), eps=1e-30
+    ),
+    "quantile(q=0.8)": lambda o, t: torch.maximum(0.8 * (t - o), 0.2 * (o - t)).mean(),
+    "cross_entropy(label_smoothing=0.1)": lambda o, t: torch.nn.functional.cross_entropy(
+        o, t, label_smoothing=0.1
+    ),
 }
 
 
@@ -76,11 +87,13 @@ def _torch_name(name):
 def batches(loss, outputs=4):
     rng = np.random.default_rng(2)
     X = rng.normal(size=(STEPS * ROWS, 6))
+    name = loss.partition("(")[0]
+    if name == "poisson":
+        return X, rng.poisson(2.0, (STEPS * ROWS, outputs)).astype(float)
     y = {
         "cross_entropy": rng.integers(0, outputs, STEPS * ROWS),
         "binary_cross_entropy": rng.random((STEPS * ROWS, outputs)),
-        "mse": rng.normal(size=(STEPS * ROWS, outputs)),
-    }[loss]
+    }.get(name, rng.normal(size=(STEPS * ROWS, outputs // 2 if name == "gaussian_nll" else outputs)))
     return X, y
 
 
@@ -141,7 +154,25 @@ def test_activations(activation):
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_losses(loss):
-    compare(*pair(), "sgd(0.1, momentum=0.9)", loss)
+    rate = "sgd(0.01)" if loss in ("poisson", "gaussian_nll") else "sgd(0.1, momentum=0.9)"
+    compare(*pair(), rate, loss)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_class_weights(reduction):
+    net, model = pair()
+    X, y = batches("cross_entropy")
+    weight, spec = [0.5, 2.0, 0.0, 1.0], f"cross_entropy(reduction={reduction!r})"
+    net.fit(
+        X, y, loss=spec, class_weight=weight, optimizer="sgd(0.01)", epochs=1, batch_size=ROWS, shuffle=False
+    )
+    loss_of = torch.nn.CrossEntropyLoss(torch.tensor(weight).double(), reduction=reduction)
+    optimizer = torch.optim.SGD(model.parameters(), 0.01)
+    for at in range(0, len(X), ROWS):
+        optimizer.zero_grad()
+        loss_of(model(torch.from_numpy(X[at : at + ROWS])), torch.from_numpy(y[at : at + ROWS])).backward()
+        optimizer.step()
+    assert_same(net, model)
 
 
 @pytest.mark.parametrize(

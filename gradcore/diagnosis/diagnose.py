@@ -353,7 +353,7 @@ def prepare(
     targets = encode(y, loss, net.output_size, net.dtype, classes=net.classes_)
     check_rows(inputs, targets.values)
     check_batch_norm(net, min(len(inputs), 2 if batch_size is None else rows))
-    data = Batch(inputs, targets.values, targets.loss)
+    data = Batch(inputs, targets.values, targets.loss, net.output_size)
     order = stream(seed, ORDER, 0).permutation(len(data))
     batch = data.rows(order[: min(len(data), ROWS)])
     return Setting(data, batch, facts(batch.X, batch.targets, len(data)), chosen, steps, rows, seed)

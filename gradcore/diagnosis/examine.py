@@ -63,11 +63,15 @@ class Setting:
 
     @property
     def constant_loss(self) -> float:
-        """Loss of the best constant predictor on the batch; that of all rows where the batch has one class only."""
+        """Loss of the best constant predictor on the batch; that of all rows where the batch has one class only.
+
+        Counted from the least.
+        """
         data, batch = self.data, self.batch
-        if batch.constant_loss > 0:
-            return batch.constant_loss
-        return data.constant_loss * (len(batch) / len(data) if data.loss.reduction == "sum" else 1.0)
+        if (own := batch.constant_loss - batch.least_loss) > 0:
+            return own
+        whole = max(data.constant_loss - data.least_loss, 0.0)
+        return whole * (len(batch) / len(data) if data.loss.reduction == "sum" else 1.0)
 
     def changed(self, change: Change) -> Setting:
         """Return the setting with what the change says of data, loss and optimizer."""
@@ -116,8 +120,9 @@ def examine(
         facts=setting.facts,
         has_signal=partial(getattr, setting.data, "has_signal"),
         batch_size=min(setting.batch_size, len(setting.data)),
-        regression=not setting.batch.loss.classification,
+        regression=setting.batch.loss.scalable,
         reachable_loss=_reachable_loss(net, setting.batch),
+        least_loss=setting.batch.least_loss,
     )
     if 0 < np.count_nonzero(evidence.books.layers.weight == 0) < len(evidence.books.layers):
         begun, batch = net.copy(), setting.batch
@@ -158,7 +163,9 @@ def _reachable_loss(net: Network, batch: Batch) -> float:
         return 0.0
     # of softmax only the bounds of each output are used: enough to see what cannot be reached
     low, high = OUTPUT_BOUNDS.get(int(last["code"]), (-np.inf, np.inf))
-    return batch.reachable_loss(low, high, net.output_size) if np.isfinite([low, high]).any() else 0.0
+    if not np.isfinite([low, high]).any():
+        return 0.0
+    return max(batch.reachable_loss(low, high, net.output_size) - batch.least_loss, 0.0)
 
 
 def _now(evidence: Evidence, net: Network, setting: Setting) -> Evidence:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -14,7 +15,7 @@ from gradcore import kernels
 from gradcore.health.evidence import Books, Trace
 from gradcore.health.facts import has_signal
 from gradcore.health.ledger import Ledger
-from gradcore.health.loss_curve import constant_loss
+from gradcore.health.loss_curve import constant_loss, least_loss
 from gradcore.losses import Loss
 from gradcore.network import Network
 from gradcore.optimizers import Optimizer
@@ -35,6 +36,7 @@ class Batch:
     X: Array
     targets: Array
     loss: Loss
+    outputs: int | None = None
 
     def __len__(self) -> int:
         return len(self.X)
@@ -65,7 +67,15 @@ class Batch:
     @cached_property
     def constant_loss(self) -> float:
         """The loss of the best constant predictor on these rows."""
-        return constant_loss(self.loss.name, self.targets, reduction=self.loss.reduction)
+        return self._of_targets(constant_loss)
+
+    @cached_property
+    def least_loss(self) -> float:
+        """From where losses are counted."""
+        return self._of_targets(least_loss)
+
+    def _of_targets(self, function: Callable[..., float]) -> float:
+        return function(self.loss, self.targets, outputs=self.outputs, reduction=self.loss.reduction)
 
     @cached_property
     def has_signal(self) -> bool | None:
@@ -74,19 +84,28 @@ class Batch:
 
     def reachable_loss(self, low: float, high: float, outputs: int) -> float:
         """Return the least loss that outputs between two bounds can have on these rows."""
+        mean = replace(self.loss, reduction="mean")
+        if self.loss.name == "gaussian_nll" or (
+            self.loss.name == "cross_entropy" and (self.targets.ndim == 2 or self.loss.parameter)
+        ):
+            return self.least_loss  # no bounds of single outputs tell
         if self.loss.name == "cross_entropy":
-            value, per_row = math.log1p((outputs - 1) * math.exp(low - high)), 1
+            value = math.log1p((outputs - 1) * math.exp(low - high))
         else:
-            targets, per_row = self.targets.astype(np.float64), self.targets.shape[1]
+            targets = self.targets.astype(np.float64)
             if self.loss.name == "binary_cross_entropy":
                 # softplus(z) - t z is convex: least at its root log(t / (1 - t)), or at the nearer bound
                 with np.errstate(divide="ignore"):
                     z = np.clip(np.log(targets) - np.log1p(-targets), low, high)
                 losses = np.logaddexp(0.0, z) - targets * np.where(np.isfinite(z), z, 0.0)
                 value = float(np.mean(np.where(np.isfinite(z), losses, 0.0)))
+            elif self.loss.name == "poisson":
+                with np.errstate(divide="ignore"):
+                    value = mean.value(np.clip(np.log(targets), low, high), targets)
             else:
-                value = float(np.mean((np.clip(targets, low, high) - targets) ** 2))
-        return value * len(self) * per_row if self.loss.reduction == "sum" else value
+                value = mean.value(np.clip(targets, low, high), targets)
+        terms = len(self) * self.loss.terms(self.targets)
+        return value * terms if self.loss.reduction == "sum" else value
 
 
 def _standardised(values: Array) -> Array:
@@ -146,9 +165,10 @@ def watch(
             )  # fmt: skip
             taken, at, skipped = taken + done, at + done, skipped + bool(status)
         epoch += 1
-    constant = data.constant_loss * (size / len(data) if data.loss.reduction == "sum" else 1.0)
+    share = size / len(data) if data.loss.reduction == "sum" else 1.0
+    constant, least = data.constant_loss * share, data.least_loss * share
     booked = []
     for number, records in zip(range(every, steps + 1, every), ring, strict=False):
         layers = Ledger(net.plan, records, losses[number - 1], level="light", rows=size).layers()
         booked.append((number, layers.delta, layers.gradient))
-    return Trace(losses, norms, per_epoch, constant, skipped, tuple(booked))
+    return Trace(losses, norms, per_epoch, constant, skipped, tuple(booked), least)

@@ -194,11 +194,12 @@ def _judged(
 ) -> Proof:  # fmt: skip
     net = diagnosis.network
     targets = encode(data.y, diagnosis.loss, net.output_size, net.dtype, classes=net.classes_)
-    constant = Batch(data.X, targets.values, targets.loss).constant_loss
-    reached = [loss for trial in trials.values() for loss in trial.losses]
+    batch = Batch(data.X, targets.values, targets.loss, net.output_size)
+    constant, least = batch.constant_loss, batch.least_loss
+    reached = [loss - least for trial in trials.values() for loss in trial.losses]
 
     def judge(trial: Trial) -> Trial:
-        good = sum(which_train(trial.losses, reached, constant))
+        good = sum(which_train([loss - least for loss in trial.losses], reached, constant - least))
         return replace(trial, trains=2 * good >= len(trial.losses))
 
     others = tuple(judge(trials[change]) for change in wanted if change in trials)

@@ -16,6 +16,7 @@ from gradcore.diagnosis.changes import Change, dense_layers
 from gradcore.errors import GradcoreWarning
 from gradcore.initializers import lsuv_
 from gradcore.layers import Dense, Layer
+from gradcore.losses import mean_of
 from gradcore.network import Network
 from gradcore.optimizers import Optimizer
 from gradcore.training.many import fit_many
@@ -74,7 +75,7 @@ class Recipe:
         return replace(
             self,
             layers=change.layers(self.layers, self.input_size) if change.rebuilds else self.layers,
-            loss=self.loss.partition("(")[0] if change.mean_loss else self.loss,
+            loss=mean_of(self.loss) if change.mean_loss else self.loss,
             optimizer=change.optimizer_for(self.optimizer),
             batch_size=change.batch_size or self.batch_size,
             schedule=change.schedule or self.schedule,

@@ -126,6 +126,8 @@ class Trace:
     steps_per_epoch : int
     constant_loss : float
         Of the best constant predictor on a batch of this size.
+    least_loss : float
+        From where losses of a batch of this size are counted.
     skipped : int
         Steps not applied because their gradient was not finite.
     ledgers : tuple of (int, ndarray, ndarray)
@@ -138,6 +140,12 @@ class Trace:
     constant_loss: float
     skipped: int = 0
     ledgers: tuple[tuple[int, Array, Array], ...] = ()
+    least_loss: float = 0.0
+
+    @property
+    def counted(self) -> tuple[Array, float]:
+        """The losses and that of the best constant predictor, counted from the least."""
+        return self.losses - self.least_loss, max(self.constant_loss - self.least_loss, 0.0)
 
     def to_dict(self) -> dict[str, object]:
         """Return the trace as plain numbers and lists."""
@@ -163,7 +171,7 @@ class Evidence:
         Of the network on one batch.
     optimizer : Optimizer
     constant_loss : float
-        Loss of the best constant predictor on this batch.
+        Loss of the best constant predictor on this batch, counted from the least.
     weights : callable
         Returns a parameter by its name, or only the rows of its first units; called only by rules that need it.
     dead_units : callable
@@ -182,7 +190,10 @@ class Evidence:
     loss_known : bool
         Whether the ledger has the loss (arrays from elsewhere may come without).
     reachable_loss : float
-        The least loss on this batch that the bounds of the output activation allow; 0 without one.
+        The least loss on this batch that the bounds of the output activation allow, counted from the least without
+        them; 0 without one.
+    least_loss : float
+        From where losses are counted (`gradcore.health.loss_curve.least_loss`).
     trace : Trace or None
         Of real steps on a copy, where steps were asked for.
     after : Evidence or None
@@ -208,12 +219,18 @@ class Evidence:
     regression: bool = False
     loss_known: bool = True
     reachable_loss: float = 0.0
+    least_loss: float = 0.0
     trace: Trace | None = None
     after: Evidence | None = None
     begun: Evidence | None = None
     fleeting: bool = False
     proven: bool = False
     _dead: dict[int, tuple[int, int]] = field(default_factory=dict, repr=False)
+
+    @property
+    def loss(self) -> float:
+        """The loss of the batch, counted from the least."""
+        return self.books.ledger.loss - self.least_loss
 
     @cached_property
     def healthy(self) -> Books | None:
@@ -245,7 +262,7 @@ class Evidence:
     @property
     def ahead(self) -> bool:
         """Whether the loss of the batch is past the constant predictor, be it by luck."""
-        return self.books.ledger.loss <= 0.8 * self.constant_loss
+        return self.loss <= 0.8 * self.constant_loss
 
     @property
     def doubtful(self) -> bool:
@@ -268,10 +285,8 @@ class Evidence:
         """What the losses of the real steps look like; "undecided" where there are none."""
         if self.trace is None:
             return LossSign("undecided", {})
-        trace = self.trace
-        return classify(
-            trace.losses, constant_loss=trace.constant_loss, steps_per_epoch=trace.steps_per_epoch
-        )
+        losses, constant = self.trace.counted
+        return classify(losses, constant_loss=constant, steps_per_epoch=self.trace.steps_per_epoch)
 
     @cached_property
     def weight_names(self) -> dict[int, str]:

@@ -7,11 +7,13 @@ predictor, `constant_loss`. 20 % of it is the bar of the word *trains*, and so o
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from gradcore.losses import Loss, resolve, smoothed
 
 Array = NDArray[np.float64]
 
@@ -211,33 +213,178 @@ def _largest_climb(means: Array, errors: Array, sigmas: float) -> tuple[float, f
     return float(climb[at]), float(allowed[at])
 
 
-def constant_loss(name: str, targets: NDArray[Any], *, reduction: str = "mean") -> float:
-    """Return the loss of the best constant predictor: class shares, shares of each output, means.
+def constant_loss(
+    loss: str | Loss,
+    targets: NDArray[Any],
+    *,
+    weights: Array | None = None,
+    outputs: int | None = None,
+    reduction: str = "mean",
+) -> float:
+    """Return the loss of the best constant predictor.
+
+    It knows class shares, shares of each output, means, medians, quantiles, Huber's M-estimate of location, mean rates,
+    means and variances.
 
     Parameters
     ----------
-    name : "cross_entropy", "binary_cross_entropy" or "mse"
+    loss : str or Loss
     targets : ndarray
-        Class indices (rows,), or numbers (rows, outputs).
+        Class indices (rows,), or numbers (rows, columns).
+    weights : ndarray, shape (rows,), optional
+        How often each row counts.
+    outputs : int, optional
+        Of the network: how many classes there are, where not all of them need be among the labels.
     reduction : "mean" or "sum"
 
     Examples
     --------
     >>> round(constant_loss("cross_entropy", np.array([0, 1, 0, 1])), 4), constant_loss("mse", np.array([[0.0], [2.0]]))
     (0.6931, 1.0)
+    >>> constant_loss("mae", np.array([[0.0], [1.0], [5.0]]), weights=np.array([1.0, 1.0, 0.0]))
+    0.5
     """
-    if name == "cross_entropy":
-        shares = np.bincount(targets) / len(targets)
-        value, terms = -float(np.sum(shares[shares > 0] * np.log(shares[shares > 0]))), len(targets)
+    chosen = resolve(loss)
+    total = float(len(targets)) if weights is None else float(weights.sum())
+    if not total:
+        return 0.0
+    if chosen.name == "cross_entropy":
+        shares = _class_shares(chosen, targets, weights, outputs)
+        value = _entropy(shares)
     else:
-        exact, terms = targets.astype(np.float64), targets.size
-        mean = exact.mean(axis=0)
-        if name == "binary_cross_entropy":
-            inner = np.clip(mean, 1e-300, 1 - 1e-16)
-            value = -float(np.mean(mean * np.log(inner) + (1 - mean) * np.log1p(-inner)))
-        else:
-            value = float(np.mean((exact - mean) ** 2))
-    return value * terms if reduction == "sum" else value
+        exact = targets.astype(np.float64)
+        with np.errstate(all="ignore"):
+            value = float(np.mean(_CONSTANTS[chosen.name](exact, weights, chosen.parameter)))
+    return value * total * chosen.terms(targets) if reduction == "sum" else value
+
+
+def least_loss(
+    loss: str | Loss,
+    targets: NDArray[Any],
+    *,
+    weights: Array | None = None,
+    outputs: int | None = None,
+    reduction: str = "mean",
+) -> float:
+    """Return the loss from which others are counted when they are judged: 0 is the least for most losses.
+
+    Label smoothing and rows of probabilities cost their entropy, however good the network is, and counts of Poisson at
+    least ``t - t log t``. The likelihood of a normal distribution has no bound: there it is half a nat below the
+    constant predictor, so that 20 % of the way is what a fall of the squared error by 18 % is worth, ``exp(-0.2)``.
+
+    Parameters are those of `constant_loss`.
+
+    Examples
+    --------
+    >>> least_loss("poisson", np.array([[1.0], [1.0]])), least_loss("mse", np.array([[0.0], [2.0]]))
+    (1.0, 0.0)
+    """
+    chosen = resolve(loss)
+    total = float(len(targets)) if weights is None else float(weights.sum())
+    if not total:
+        return 0.0
+    value = 0.0
+    if chosen.name == "gaussian_nll":
+        value = constant_loss(chosen, targets, weights=weights) - 0.5
+    elif chosen.name == "poisson":
+        exact = targets.astype(np.float64)
+        value = float(np.mean(_mean(exact - _times_log(exact), weights)))
+    elif chosen.name == "cross_entropy" and targets.ndim == 2:
+        rows = smoothed(targets.astype(np.float64), targets.shape[1], chosen.parameter)
+        value = -float(_mean(_times_log(rows).sum(axis=1), weights))
+    elif chosen.name == "cross_entropy" and chosen.parameter:
+        classes = outputs or int(targets.max()) + 1
+        value = _entropy(smoothed(np.zeros(1, np.int64), classes, chosen.parameter)[0])
+    return value * total * chosen.terms(targets) if reduction == "sum" else value
+
+
+def _class_shares(loss: Loss, targets: NDArray[Any], weights: Array | None, outputs: int | None) -> Array:
+    if targets.ndim == 2:
+        shares = np.asarray(_mean(targets.astype(np.float64), weights))
+    else:
+        counts = np.bincount(targets, weights, minlength=outputs or 0)
+        shares = counts / counts.sum()
+    smooth: Array = smoothed(shares[None, :], len(shares), loss.parameter)[0]
+    return smooth
+
+
+def _entropy(shares: Array) -> float:
+    return -float(np.sum(_times_log(shares)))
+
+
+def _times_log(x: Array) -> Array:
+    """x log x, 0 at 0."""
+    return x * np.log(np.where(x > 0, x, 1.0))
+
+
+def _mean(values: Array, weights: Array | None) -> Any:
+    return values.mean(axis=0) if weights is None else np.average(values, axis=0, weights=weights)
+
+
+def _of_shares(t: Array, weights: Array | None, parameter: float) -> Any:
+    mean = _mean(t, weights)
+    inner = np.clip(mean, 1e-300, 1 - 1e-16)
+    return -(mean * np.log(inner) + (1 - mean) * np.log1p(-inner))
+
+
+def _of_means(t: Array, weights: Array | None, parameter: float) -> Any:
+    return _mean((t - _mean(t, weights)) ** 2, weights)
+
+
+def _of_rates(t: Array, weights: Array | None, parameter: float) -> Any:
+    mean = _mean(t, weights)
+    return mean - _times_log(mean)
+
+
+def _of_variances(t: Array, weights: Array | None, parameter: float) -> Any:
+    # a target that never varies could be as likely as one likes
+    return 0.5 * (1 + np.log(np.maximum(_of_means(t, weights, 0.0), np.finfo(np.float64).tiny)))
+
+
+def _of_quantiles(t: Array, weights: Array | None, q: float) -> Any:
+    best = _quantiles(t, weights, q)
+    return _mean(np.maximum(q * (t - best), (q - 1) * (t - best)), weights)
+
+
+def _of_medians(t: Array, weights: Array | None, parameter: float) -> Any:
+    return 2 * _of_quantiles(t, weights, 0.5)
+
+
+def _quantiles(t: Array, weights: Array | None, q: float) -> Array:
+    """Return of each column the least value that a share of at least q is not above."""
+    once = np.ones(len(t)) if weights is None else weights
+    order = t.argsort(axis=0)
+    below = np.cumsum(once[order], axis=0)
+    at = np.argmax(below >= q * below[-1], axis=0)
+    columns = np.arange(t.shape[1])
+    return np.asarray(t[order[at, columns], columns])
+
+
+def _of_locations(t: Array, weights: Array | None, delta: float) -> Any:
+    # by weighted means, from the median (Huber and Ronchetti, Robust Statistics, 2009, 7.8): each lowers the loss
+    once = (np.ones(len(t)) if weights is None else weights)[:, None]
+    best = _quantiles(t, weights, 0.5)
+    for _ in range(100):
+        size = np.abs(t - best)
+        inside = once * np.where(size <= delta, 1.0, delta / np.maximum(size, delta))
+        better = (inside * t).sum(axis=0) / inside.sum(axis=0)
+        close = np.abs(better - best) <= 1e-6 * delta
+        best = better
+        if close.all():
+            break
+    inner = np.clip(t - best, -delta, delta)
+    return _mean(inner * (t - best - inner / 2), weights)
+
+
+_CONSTANTS: dict[str, Callable[[Array, Array | None, float], Any]] = {
+    "binary_cross_entropy": _of_shares,
+    "mse": _of_means,
+    "mae": _of_medians,
+    "huber": _of_locations,
+    "poisson": _of_rates,
+    "quantile": _of_quantiles,
+    "gaussian_nll": _of_variances,
+}
 
 
 class LossCurve:

@@ -62,7 +62,8 @@ def measures(evidence: Evidence) -> dict[str, float]:
     count = layers.fan_in * layers.units
     hidden = slice(None, -1) if len(layers) > 1 else slice(None)
     # where all targets are alike, the loss itself is the scale
-    constant, plain = evidence.constant_loss or abs(ledger.loss) or 1.0, isinstance(optimizer, SGD)
+    loss = evidence.loss
+    constant, plain = evidence.constant_loss or abs(loss) or 1.0, isinstance(optimizer, SGD)
     step = evidence.step_size
     eps = optimizer.eps if isinstance(optimizer, Adam) else 0.0
     with np.errstate(all="ignore"):
@@ -88,7 +89,7 @@ def measures(evidence: Evidence) -> dict[str, float]:
         "adam": float(not plain),
         "rate": log(optimizer.lr),
         "step": log(step),
-        "loss": log(ledger.loss / constant),
+        "loss": log(loss / constant),
         "constant_loss": log(constant),
         "usable": log(_largest(usable)),
         "usable_median": log(_median(usable)),
@@ -99,7 +100,7 @@ def measures(evidence: Evidence) -> dict[str, float]:
         "gradient_first": log(float(gradient[0])),
         "usable_share": log(_largest(usable) / _largest(gradient)) if _largest(gradient) > 0 else -END,
         "progress": log(progress / constant),
-        "promise": log(total / ledger.loss) if ledger.loss else 0.0,
+        "promise": log(total / loss) if loss else 0.0,
         "relative": log(_largest(relative)),
         "relative_median": log(_median(relative)),
         "ratio": log(ratio),
@@ -155,8 +156,9 @@ def trace_measures(trace: Trace, after: dict[str, float]) -> dict[str, float]:
         The measures of the network that the steps made.
     """
     # where all targets are alike, the loss at the start is the scale
-    scale = trace.constant_loss or abs(float(trace.losses[0])) or 1.0
-    losses = trace.losses[np.isfinite(trace.losses)] / scale
+    counted, constant = trace.counted
+    scale = constant or abs(float(counted[0])) or 1.0
+    losses = counted[np.isfinite(counted)] / scale
     quarter = max(1, len(losses) // 4)
     late, early = losses[-quarter:], losses[:quarter]
     if not len(losses):

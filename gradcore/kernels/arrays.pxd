@@ -8,9 +8,7 @@ from .activations cimport activation_forward
 from .clipping cimport clip_by_value, scale_by, usable_bound
 from .dense cimport column_sums, panels_of, used_columns
 from .dropout cimport dropout_forward_panel
-from .losses cimport (
-    binary_cross_entropy_rows, cross_entropy_rows, softmax_backward_rows, softmax_rows, squared_error_rows,
-)
+from .losses cimport loss_rows, softmax_backward_rows, softmax_rows
 from .matmul cimport AS_IT_IS, DEPTH_BLOCK, product_block, transposed_product_rows
 from .normalization cimport (
     Rows, batch_norm_backward_panel, batch_norm_forward_panel, batch_norm_statistics, layer_norm_backward_rows,
@@ -19,7 +17,7 @@ from .normalization cimport (
 from .optimizers cimport Coefficients, coefficients_of, update
 from .simd cimport TILE, real, wide, wzero
 from .statistics cimport FoldPart, count_flat, dot, fold_finish, fold_panel, safe_norm, sum_squares
-from .types cimport BINARY_CROSS_ENTROPY, CROSS_ENTROPY, Fold, Hyper, index
+from .types cimport GAUSSIAN_NLL, Fold, Hyper, index
 
 cdef extern from "<stdlib.h>" nogil:
     int posix_memalign(void** where, size_t alignment, size_t size)
@@ -126,19 +124,16 @@ cdef inline int plain_softmax_backward(void* d_x, const void* y, const void* d_y
     return -1 if failed else 0
 
 
-cdef inline int plain_loss(int code, void* gradient, double* losses, const void* output, const int64_t* labels,
-                           const void* targets, index rows, index columns, double scale) noexcept nogil:
+cdef inline int plain_loss(int code, double parameter, void* gradient, double* losses, const void* output,
+                           const int64_t* labels, const void* targets, const double* weights, index rows,
+                           index columns, double scale) noexcept nogil:
+    cdef index target_columns = columns // 2 if code == GAUSSIAN_NLL else columns
     cdef real* z = new_tiled(output, rows, columns)
-    cdef real* t = new_tiled(targets, rows, columns) if targets != NULL else NULL
+    cdef real* t = new_tiled(targets, rows, target_columns) if targets != NULL else NULL
     cdef real* d = new_tiled(NULL, rows, columns) if gradient != NULL else NULL
     cdef int failed = z == NULL or (targets != NULL and t == NULL) or (gradient != NULL and d == NULL)
     if not failed:
-        if code == CROSS_ENTROPY:
-            cross_entropy_rows(d, losses, z, labels, rows * TILE, 0, rows, columns, scale)
-        elif code == BINARY_CROSS_ENTROPY:
-            binary_cross_entropy_rows(d, losses, z, t, rows * TILE, 0, rows, columns, scale)
-        else:
-            squared_error_rows(d, losses, z, t, rows * TILE, 0, rows, columns, scale)
+        loss_rows(code, parameter, d, losses, z, labels, t, weights, rows * TILE, 0, rows, columns, scale)
         if gradient != NULL:
             untile_matrix(gradient, d, rows, columns)
     free(z)

@@ -66,7 +66,8 @@ OP_KINDS = {"dense": DENSE, "activation": ACTIVATION, "batch_norm": BATCH_NORM, 
 ACTIVATION_CODES = {"identity": IDENTITY, "sigmoid": SIGMOID, "tanh": TANH, "relu": RELU, "leaky_relu": LEAKY_RELU,
                     "selu": SELU, "elu": ELU, "gelu": GELU, "exponential": EXPONENTIAL, "softmax": SOFTMAX}
 LOSS_CODES = {"cross_entropy": CROSS_ENTROPY, "binary_cross_entropy": BINARY_CROSS_ENTROPY,
-              "mean_squared_error": MEAN_SQUARED_ERROR, "no_loss": NO_LOSS}
+              "mean_squared_error": MEAN_SQUARED_ERROR, "no_loss": NO_LOSS, "mean_absolute_error": MEAN_ABSOLUTE_ERROR,
+              "huber": HUBER, "poisson": POISSON, "quantile": QUANTILE, "gaussian_nll": GAUSSIAN_NLL}
 OPTIMIZER_CODES = {"sgd": SGD, "adam": ADAM, "adamw": ADAMW, "rmsprop": RMSPROP, "adagrad": ADAGRAD, "lion": LION}
 EXEMPT = {"bias": BIASES, "norm": NORMS}
 MODES = {"batch_statistics": BATCH_STATISTICS, "drop": DROP, "update": UPDATE, "light": LIGHT, "full": FULL,
@@ -372,45 +373,54 @@ def softmax_backward(y, d_y, out):
     return out
 
 
-cdef _loss(int loss, output, labels, targets, losses, gradient, double scale):
+def row_losses(int loss, output, targets, losses, grad, double scale, *, double parameter=0.0, weights=None):
+    """Loss of every row (summed over its columns); the gradient times `scale` where `grad` is given.
+
+    `targets`: class indices (int64) or rows of probabilities for cross-entropy, numbers for the others.  `weights`
+    (float64) multiply both; a row of weight 0 has neither, whatever it holds.
+    """
     cdef Buffers buffers = Buffers()
     cdef char code = _code(output)
     cdef const Engine* engine = _engine(code)
-    cdef Py_ssize_t rows, columns, r
+    cdef Py_ssize_t rows, columns
     rows, columns = _matrix_shape(output, "output")
     cdef void* po = buffers.reals(output, "output", code, -1, False)
     cdef double* pl = <double*>buffers.reals(losses, "losses", b"d", rows, True)
     cdef int64_t* plabels = NULL
     cdef void* pt = NULL
     cdef void* pg = NULL
+    cdef double* pw = NULL
     cdef int status
-    if labels is not None:
-        plabels = buffers.integers(labels, "labels", rows)
-        for r in range(rows):
-            if plabels[r] < 0 or plabels[r] >= columns:
-                raise ValueError(f"labels: row {r} has class {plabels[r]}, but there are {columns} outputs")
-    if targets is not None:
-        pt = buffers.reals(targets, "targets", code, rows * columns, False)
-    if gradient is not None:
-        pg = buffers.reals(gradient, "gradient", code, rows * columns, True)
+    if loss < 0 or loss > GAUSSIAN_NLL or loss == NO_LOSS:
+        raise ValueError(f"loss: {loss} is not the code of a loss")
+    if loss == CROSS_ENTROPY and targets.ndim == 1:
+        plabels = _labels(buffers, targets, rows, columns)
+    else:
+        pt = buffers.reals(targets, "targets", code, rows * _target_columns(loss, columns), False)
+    if grad is not None:
+        pg = buffers.reals(grad, "grad", code, rows * columns, True)
+    if weights is not None:
+        pw = <double*>buffers.reals(weights, "weights", b"d", rows, False)
     with nogil:
-        status = engine.loss(loss, pg, pl, po, plabels, pt, rows, columns, scale)
+        status = engine.loss(loss, parameter, pg, pl, po, plabels, pt, pw, rows, columns, scale)
     _memory(status)
 
 
-def cross_entropy(logits, labels, losses, grad, double scale):
-    """Loss of every row from logits and class indices; the gradient times `scale` where `grad` is given."""
-    _loss(CROSS_ENTROPY, logits, labels, None, losses, grad, scale)
+cdef Py_ssize_t _target_columns(int loss, Py_ssize_t columns) except -1:
+    if loss != GAUSSIAN_NLL:
+        return columns
+    if columns % 2:
+        raise ValueError(f"output: {columns} columns are not as many means as logarithms of variances")
+    return columns // 2
 
 
-def binary_cross_entropy(logits, targets, losses, grad, double scale):
-    """Loss of every row (sum over its columns) from logits and targets in [0, 1]."""
-    _loss(BINARY_CROSS_ENTROPY, logits, None, targets, losses, grad, scale)
-
-
-def squared_error(output, targets, losses, grad, double scale):
-    """Loss of every row: the sum of its squared differences."""
-    _loss(MEAN_SQUARED_ERROR, output, None, targets, losses, grad, scale)
+cdef int64_t* _labels(Buffers buffers, targets, Py_ssize_t rows, Py_ssize_t columns) except? NULL:
+    cdef int64_t* labels = buffers.integers(targets, "targets", rows)
+    cdef Py_ssize_t r
+    for r in range(rows):
+        if labels[r] < 0 or labels[r] >= columns:
+            raise ValueError(f"targets: row {r} has class {labels[r]}, but there are {columns} outputs")
+    return labels
 
 
 def fold(x, *, bint full=True, bint signal=True):
@@ -667,7 +677,7 @@ cdef class Executor:
 
     def __init__(self, table, *, dtype, Py_ssize_t capacity, Py_ssize_t columns_in, Py_ssize_t columns_out, parameters,
                  state, gradients, slots, transposed, saved, Py_ssize_t activation_columns, Py_ssize_t delta_columns,
-                 int loss, int loss_scale, int threads=1):
+                 int loss, int loss_scale, double loss_parameter=0.0, int threads=1):
         cdef Program* p = &self.program
         cdef Buffers held = Buffers()
         dtype = np.dtype(dtype)
@@ -693,7 +703,7 @@ cdef class Executor:
         self.slots = tuple(slots)
         targets = aligned_zeros(_panels(columns_out, self.engine.tile) * self.engine.tile * capacity, dtype)
         labels = np.zeros(capacity, np.int64)
-        row_losses = np.zeros(capacity)
+        weights, row_losses = np.zeros((2, capacity))
         units = self._units()
         shares = self._shares(units, threads)
         squares = np.zeros((6, max(len(units), 1)))
@@ -701,12 +711,14 @@ cdef class Executor:
         norms = np.zeros(2 * self.engine.tile * max(len(units), 1))
         widest = max(int(table["columns_in"].max()), int(table["columns_out"].max()))
         parts = np.zeros((_panels(widest, self.engine.tile) + 1) * self.engine.part_size, np.uint8)
-        self.kept = (table, targets, labels, row_losses, units, shares, squares, reach, norms, parts)
+        self.kept = (table, targets, labels, weights, row_losses, units, shares, squares, reach, norms, parts)
         p.capacity = capacity
         p.columns_in = columns_in
         p.columns_out = columns_out
         p.loss = loss
         p.loss_sum = loss_scale
+        p.loss_parameter = loss_parameter
+        p.target_columns = _target_columns(loss, columns_out)
         p.activations = held.reals(self.activations, "activations", self.code, -1, True)
         p.deltas = held.reals(self.deltas, "deltas", self.code, -1, True)
         p.parameters = held.reals(parameters, "parameters", self.code, -1, True)
@@ -719,6 +731,7 @@ cdef class Executor:
         p.moment2 = self._optional(slots[1] if len(slots) > 1 else None, "slots[1]", len(parameters))
         p.targets = held.reals(targets, "targets", self.code, -1, True)
         p.labels = held.integers(labels, "labels", capacity)
+        p.weights = <double*>held.reals(weights, "weights", b"d", -1, True)
         p.row_losses = <double*>held.reals(row_losses, "row_losses", b"d", -1, True)
         p.units = <Unit*>held.take(units.view(np.uint8) if len(units) else np.zeros(1, np.uint8), "units", False).buf
         p.n_units = len(units)
@@ -856,13 +869,13 @@ cdef class Executor:
         p.data = view.buf
         p.data_row_step = view.strides[0] // view.itemsize
         p.data_column_step = view.strides[1] // view.itemsize
+        p.data_weights = NULL
         self.data_rows = view.shape[0]
         return 0
 
-    def bind(self, X, targets):
-        """Name the data that `train` and `observe` take their rows from."""
+    def bind(self, X, targets, weights=None):
+        """Name the data that `train` and `observe` take their rows from; `weights` say how often each row counts."""
         cdef Program* p = &self.program
-        cdef Py_ssize_t r
         self.bound = Buffers()
         self.results = None
         self.applied = 0
@@ -872,15 +885,12 @@ cdef class Executor:
         self._bind_rows(X, "X")
         if targets is None:
             return
-        if p.loss == CROSS_ENTROPY:
-            p.data_labels = self.bound.integers(targets, "targets", self.data_rows)
-            for r in range(self.data_rows):
-                if p.data_labels[r] < 0 or p.data_labels[r] >= p.columns_out:
-                    bad = p.data_labels[r]
-                    p.data_labels = NULL
-                    raise ValueError(f"targets: row {r} has class {bad}, but the network has {p.columns_out} outputs")
+        if p.loss == CROSS_ENTROPY and targets.ndim == 1:
+            p.data_labels = _labels(self.bound, targets, self.data_rows, p.columns_out)
         else:
-            p.data_values = self.bound.reals(targets, "targets", self.code, self.data_rows * p.columns_out, False)
+            p.data_values = self.bound.reals(targets, "targets", self.code, self.data_rows * p.target_columns, False)
+        if weights is not None:
+            p.data_weights = <const double*>self.bound.reals(weights, "weights", b"d", self.data_rows, False)
 
     cdef int _check_mode(self, int mode) except -1:
         # dL/d(input) needs the transposed weights of the first layer, which a plan has only on request.
@@ -899,8 +909,7 @@ cdef class Executor:
             raise ValueError("no data: call bind first")
         if backward and p.gradients == NULL:
             raise ValueError("this executor was built without gradients")
-        if targets and ((p.loss == CROSS_ENTROPY and p.data_labels == NULL)
-                        or (p.loss in (BINARY_CROSS_ENTROPY, MEAN_SQUARED_ERROR) and p.data_values == NULL)):
+        if targets and p.loss != NO_LOSS and p.data_labels == NULL and p.data_values == NULL:
             raise ValueError("no targets: call bind with targets first")
         return 0
 
@@ -928,6 +937,7 @@ cdef class Executor:
         cdef Py_ssize_t taken = buffers.count
         p.losses = <double*>buffers.reals(losses, "losses", b"d", -1, True)
         p.norms = <double*>buffers.reals(norms, "norms", b"d", -1, True)
+        p.step_weights = NULL
         if buffers.size(taken) < steps or buffers.size(taken + 1) < steps:
             raise ValueError(f"losses and norms need room for {steps} steps")
         p.hyper = _hyper(hyper)
@@ -1018,9 +1028,11 @@ cdef class Executor:
                     return None
             p.data_labels = labels
         else:
-            if t.ndim != 2 or t.shape[1] != p.columns_out or t.format[0] != self.code or t.format[1] != 0:
+            if t.ndim != 2 or t.shape[1] != p.target_columns or t.format[0] != self.code or t.format[1] != 0:
                 return None
             p.data_values = t.buf
+        p.data_weights = NULL
+        p.step_weights = NULL
         p.data = x.buf
         p.data_row_step = x.strides[0] // x.itemsize
         p.data_column_step = x.strides[1] // x.itemsize
@@ -1085,11 +1097,12 @@ cdef class Executor:
             self._order[:] = rows[np.random.Generator(np.random.Philox(key=key)).permutation(len(rows))]
 
     def prepare(self, Py_ssize_t steps, *, int mode, hyper, uint64_t seed, uint64_t step, losses, norms,
-                int64_t seen=0, rates=None):
+                int64_t seen=0, rates=None, weights=None):
         """Get the next steps of the course ready for `run` or `run_courses`, which write their losses and norms.
 
         A step whose loss, gradient or update is not finite is counted, not applied, and ends the run.  `rates` are
-        factors on the learning rate, one for each step.  The books are kept as in `train`.
+        factors on the learning rate, one for each step; `weights` is told how many rows each step counted for.  The
+        books are kept as in `train`.
         """
         cdef Program* p = &self.program
         cdef Buffers results = Buffers()
@@ -1107,6 +1120,10 @@ cdef class Executor:
         p.rates = NULL
         if rates is not None:
             p.rates = <const double*>results.reals(rates, "rates", b"d", steps, False)
+        if weights is not None:
+            p.step_weights = <double*>results.reals(weights, "weights", b"d", -1, True)
+            if results.size(results.count - 1) < steps:
+                raise ValueError(f"weights need room for {steps} steps")
         p.limit = steps
         self.results = results
 

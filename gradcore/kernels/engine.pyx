@@ -26,9 +26,7 @@ from .dense cimport (
     refresh_transposed, slope_in_output, used_columns, weight_gradient,
 )
 from .dropout cimport dropout_forward_panel
-from .losses cimport (
-    binary_cross_entropy_rows, cross_entropy_rows, softmax_backward_rows, softmax_rows, squared_error_rows,
-)
+from .losses cimport loss_rows, softmax_backward_rows, softmax_rows
 from .normalization cimport (
     Rows, batch_norm_backward_panel, batch_norm_forward_panel, batch_norm_inverse, batch_norm_statistics,
     layer_norm_backward_rows, layer_norm_forward_rows, layer_norm_gamma_gradient, update_running,
@@ -42,9 +40,9 @@ from .simd cimport LANES, REAL_IS_SINGLE, TILE, real
 from .statistics cimport FoldPart, count_flat, dot, extremes, fold_finish, fold_panel, safe_norm, safe_squares, sum_squares
 from .threads cimport Team, counter_add, meet, team_run, team_start, team_stop
 from .types cimport (
-    ACTIVATION, BATCH_NORM, BATCH_STATISTICS, BIASES, BINARY_CROSS_ENTROPY, CROSS_ENTROPY, DENSE, DONE, DROP, DROPOUT,
-    FORK, FULL, INPUT_GRADIENT, JOIN, LAYER_NORM, LIGHT, MEAN_SQUARED_ERROR, NO_LOSS, NONFINITE, NORMS, SOFTMAX,
-    UPDATE, Fold, Hyper, Op, Record, index,
+    ACTIVATION, BATCH_NORM, BATCH_STATISTICS, BIASES, CROSS_ENTROPY, DENSE, DONE, DROP, DROPOUT, FORK, FULL,
+    INPUT_GRADIENT, JOIN, LAYER_NORM, LIGHT, NO_LOSS, NONFINITE, NORMS, SOFTMAX, UPDATE,
+    Fold, Hyper, Op, Record, index,
 )
 
 # ------------------------------------------------------------------ who does what
@@ -191,9 +189,37 @@ cdef void gather_targets(Program* p, index start, index first, index last) noexc
         if p.data_labels != NULL:
             p.labels[r] = p.data_labels[row]
         if values != NULL:
-            for panel in range(panels_of(p.columns_out)):
-                memcpy(to + panel * p.capacity * TILE + r * TILE, values + row * p.columns_out + panel * TILE,
-                       used_columns(p.columns_out, panel) * sizeof(real))
+            for panel in range(panels_of(p.target_columns)):
+                memcpy(to + panel * p.capacity * TILE + r * TILE, values + row * p.target_columns + panel * TILE,
+                       used_columns(p.target_columns, panel) * sizeof(real))
+        if p.data_weights != NULL:
+            p.weights[r] = p.data_weights[row]
+    if smooths(p):
+        smooth_targets(p, first, last)
+
+
+cdef bint smooths(const Program* p) noexcept nogil:
+    return p.loss == CROSS_ENTROPY and p.loss_parameter > 0.0
+
+
+cdef void smooth_targets(Program* p, index first, index last) noexcept nogil:
+    # Label smoothing (Szegedy et al., CVPR 2016): 1 - smoothing of what the target says, the rest in equal shares.
+    cdef real rest = <real>(p.loss_parameter / p.target_columns), kept = <real>(1.0 - p.loss_parameter)
+    cdef real* row
+    cdef index r, panel, c, label
+    for r in range(first, last):
+        for panel in range(panels_of(p.target_columns)):
+            row = <real*>p.targets + panel * p.capacity * TILE + r * TILE
+            if p.data_labels == NULL:
+                for c in range(used_columns(p.target_columns, panel)):
+                    row[c] = kept * row[c] + rest
+            else:
+                for c in range(used_columns(p.target_columns, panel)):
+                    row[c] = rest
+        if p.data_labels != NULL:
+            label = p.labels[r]
+            row = <real*>p.targets + label // TILE * p.capacity * TILE + r * TILE
+            row[label % TILE] = kept + rest
 
 
 cdef void scatter_result(Program* p, index start, index first, index last) noexcept nogil:
@@ -433,38 +459,41 @@ cdef void batch_norm_rows(Program* p, const Op* op, index first, index last) noe
             clear_pads(<real*>p.activations + op.output * p.capacity + at, last - first, used)
 
 
-cdef void loss_pass(Program* p, index rows, index first, index last) noexcept nogil:
+cdef void loss_pass(Program* p, index start, index rows, index first, index last) noexcept nogil:
     # The loss of each row, and dL/d(output) where the last op expects it.
     cdef const Op* op = &p.ops[p.n_ops - 1]
-    cdef real* d = <real*>p.deltas + op.d_output * p.capacity
-    cdef const real* output = <const real*>p.activations + op.output * p.capacity
     cdef double scale = 1.0
     if not has_targets(p):
         return
-    if p.loss == CROSS_ENTROPY:
-        if not p.loss_sum:
-            scale = 1.0 / rows
-        cross_entropy_rows(d, p.row_losses, output, p.labels, p.capacity * TILE, first, last, op.columns_out, scale)
-        return
     if not p.loss_sum:
-        scale = 1.0 / (<double>rows * op.columns_out)
-    if p.loss == BINARY_CROSS_ENTROPY:
-        binary_cross_entropy_rows(d, p.row_losses, output, <const real*>p.targets, p.capacity * TILE, first, last,
-                                  op.columns_out, scale)
-    elif p.loss == MEAN_SQUARED_ERROR:
-        squared_error_rows(d, p.row_losses, output, <const real*>p.targets, p.capacity * TILE, first, last,
-                           op.columns_out, scale)
+        scale = weight_of(p, start, rows) * (1 if p.loss == CROSS_ENTROPY else p.target_columns)
+        scale = 1.0 / scale if scale > 0.0 else 0.0
+    loss_rows(<int>p.loss, p.loss_parameter, <real*>p.deltas + op.d_output * p.capacity, p.row_losses,
+              <const real*>p.activations + op.output * p.capacity,
+              p.labels if p.data_labels != NULL and not smooths(p) else NULL, <const real*>p.targets,
+              p.weights if p.data_weights != NULL else NULL, p.capacity * TILE, first, last, op.columns_out, scale)
+
+
+cdef double weight_of(const Program* p, index start, index rows) noexcept nogil:
+    # How many rows these count for; read from the data, so that no thread waits for another's share.
+    cdef double total = 0.0
+    cdef index r
+    if p.data_weights == NULL:
+        return <double>rows
+    for r in range(rows):
+        total += p.data_weights[batch_row(p, start, r)]
+    return total
 
 
 cdef bint has_targets(const Program* p) noexcept nogil:
     # without them dL/d(output) is what the caller left in its slot, or leaves in data_values
     if p.job == BACKWARD_BATCH:
         return False
-    return p.data_labels != NULL if p.loss == CROSS_ENTROPY else p.loss != NO_LOSS and p.data_values != NULL
+    return p.loss != NO_LOSS and (p.data_labels != NULL or p.data_values != NULL)
 
 
 cdef double total_loss(const Program* p, index rows) noexcept nogil:
-    cdef double total = 0.0
+    cdef double total = 0.0, weight = rows
     cdef index r
     if not has_targets(p):
         return NAN
@@ -472,9 +501,15 @@ cdef double total_loss(const Program* p, index rows) noexcept nogil:
         total += p.row_losses[r]
     if p.loss_sum:
         return total
+    if p.data_weights != NULL:
+        weight = 0.0
+        for r in range(rows):
+            weight += p.weights[r]
+        if weight == 0.0:
+            return 0.0
     if p.loss == CROSS_ENTROPY:
-        return total / rows
-    return total / rows / p.columns_out
+        return total / weight
+    return total / weight / p.target_columns
 
 
 cdef void backward_pass(Program* p, Team* team, int member, index rows, index first, index last) noexcept nogil:
@@ -1039,7 +1074,9 @@ cdef void step(Program* p, Team* team, int member, index start, index rows, inde
     gather(p, start, first, last)
     gather_targets(p, start, first, last)
     forward_pass(p, team, member, rows, first, last, p.n_ops, True, <uint32_t>(p.step + done))
-    loss_pass(p, rows, first, last)
+    loss_pass(p, start, rows, first, last)
+    if member == 0 and p.step_weights != NULL:
+        p.step_weights[done] = weight_of(p, start, rows)
     backward_pass(p, team, member, rows, first, last)
     finish_step(p, team, member, rows, p.step + done, &p.norms[done], &p.losses[done])
     if member == 0:
@@ -1113,7 +1150,7 @@ cdef void observe(Program* p, Team* team, int member) noexcept nogil:
         return
     gather_targets(p, p.first, first, last)
     forward_pass(p, team, member, rows, first, last, p.n_ops, True, <uint32_t>p.step)
-    loss_pass(p, rows, first, last)
+    loss_pass(p, p.first, rows, first, last)
     if p.backward:
         backward_pass(p, team, member, rows, first, last)
         if p.until > 0:

@@ -33,6 +33,8 @@ cdef struct Program:
     index parameter_size
     int64_t loss               # LossCode
     bint loss_sum              # sum instead of mean
+    double loss_parameter      # delta, q; of cross-entropy the label smoothing
+    index target_columns       # elements of a target: columns_out, half of that for GAUSSIAN_NLL
     # the arenas
     void* parameters
     void* gradients
@@ -45,6 +47,7 @@ cdef struct Program:
     void* deltas
     void* targets              # targets of the batch, tiled
     int64_t* labels            # labels of the batch
+    double* weights            # of the rows of the batch
     double* row_losses
     # the shares
     Unit* units
@@ -64,7 +67,8 @@ cdef struct Program:
     index data_row_step
     index data_column_step
     const int64_t* data_labels
-    const void* data_values    # reals, rows * columns_out
+    const void* data_values    # reals, rows * target_columns (BACKWARD_BATCH: dL/d(output), rows * columns_out)
+    const double* data_weights # how often each row counts; NULL: once
     const int64_t* order       # which rows, in which order; NULL: as they come
     index first
     index end
@@ -96,6 +100,7 @@ cdef struct Program:
     # what comes back
     double* losses
     double* norms
+    double* step_weights       # COURSE: the sum of the weights of each step's rows; NULL: not wanted
     index steps_done
     int64_t status             # Status
     double loss_value
@@ -124,8 +129,8 @@ cdef struct Engine:
     void (*activation)(int code, double parameter, const void* z, void* a, void* slope, index n) noexcept nogil
     int (*softmax)(void* y, const void* x, index rows, index columns) noexcept nogil
     int (*softmax_backward)(void* d_x, const void* y, const void* d_y, index rows, index columns) noexcept nogil
-    int (*loss)(int code, void* gradient, double* losses, const void* output, const int64_t* labels, const void* targets,
-                index rows, index columns, double scale) noexcept nogil
+    int (*loss)(int code, double parameter, void* gradient, double* losses, const void* output, const int64_t* labels,
+                const void* targets, const double* weights, index rows, index columns, double scale) noexcept nogil
     int (*fold)(Fold* result, const void* x, index rows, index columns, bint with_signal, bint full) noexcept nogil
     double (*sum_squares)(const void* x, index n, double* peak) noexcept nogil
     double (*safe_norm)(const void* x, index n) noexcept nogil

@@ -141,7 +141,7 @@ def activation(code: int, parameter: float, z: Array, a: Array, slope: Array | N
     return a
 
 
-# --- softmax and losses: `losses` gets one sum per row, `grad` the gradient times `scale` ---------
+# --- softmax and losses ---------------------------------------------------------------------------
 
 
 def shifted(x: Array) -> Array:
@@ -165,43 +165,100 @@ def softmax_backward(y: Array, d_y: Array, out: Array) -> Array:
     return out
 
 
-@np.errstate(all="ignore")
-def cross_entropy(logits: Array, labels: Integers, losses: Doubles, grad: Array | None, scale: float) -> None:
-    """-log softmax(logits)[label]; gradient softmax - indicator. Never the log of a probability."""
-    z = shifted(logits)
-    rows = np.arange(len(z))
-    losses[:] = np.log(np.exp(z).sum(axis=1, dtype=np.float64)) - z[rows, labels]
-    if grad is not None:
-        softmax(logits, grad)
-        grad[rows, labels] -= 1
-        grad *= scale
+Loss = tuple[Array, Array]  # losses, summed over the columns of each row, and gradient
 
 
-@np.errstate(all="ignore")
-def binary_cross_entropy(
-    logits: Array, targets: Array, losses: Doubles, grad: Array | None, scale: float
-) -> None:
+def cross_entropy(logits: Array, targets: NDArray[Any], parameter: float) -> Loss:
+    """-Σ q log softmax(logits), q an indicator of the label or a row of probabilities. Never the log of one."""
+    z, q = shifted(logits), targets
+    if targets.ndim == 1:
+        q = np.zeros(logits.shape)
+        q[np.arange(len(z)), targets] = 1
+    mass = q.sum(axis=1, dtype=np.float64)
+    cost = np.where(q == 0, 0, q * -np.where(z == 0, 0, z).astype(np.float64)).sum(axis=1)
+    p: Array = softmax(logits, np.empty_like(logits))
+    return cost + mass * np.log(np.exp(z).sum(axis=1, dtype=np.float64)), p * mass[:, None] - q
+
+
+def binary_cross_entropy(logits: Array, targets: Array, parameter: float) -> Loss:
     """-t log σ(z) - (1-t) log(1-σ(z)); gradient σ(z) - t."""
     z = logits.astype(np.float64)
-    losses[:] = (np.maximum(z, 0) - z * targets + np.log1p(np.exp(-np.abs(z)))).sum(axis=1)
-    if grad is not None:
-        grad[...] = (sigmoid(logits, 0)[0] - targets) * scale
+    losses = np.maximum(z, 0) - z * targets + np.log1p(np.exp(-np.abs(z)))
+    return losses.sum(axis=1), sigmoid(logits, 0)[0] - targets
+
+
+def squared_error(output: Array, targets: Array, parameter: float) -> Loss:
+    """(output - target)²; gradient twice the difference."""
+    error = output.astype(np.float64) - targets
+    return (error**2).sum(axis=1), 2 * error
+
+
+def absolute_error(output: Array, targets: Array, parameter: float) -> Loss:
+    """|output - target|; gradient its sign, 0 at 0."""
+    error = output.astype(np.float64) - targets
+    return np.abs(error).sum(axis=1), np.sign(error)
+
+
+def huber(output: Array, targets: Array, delta: float) -> Loss:
+    """½ e² for |e| <= delta, else delta · (|e| - ½ delta) (Huber 1964); gradient e, bounded by ±delta."""
+    error = output.astype(np.float64) - targets
+    size = np.abs(error)
+    losses = np.where(size <= delta, error**2 / 2, delta * (size - delta / 2))
+    return losses.sum(axis=1), np.clip(error, -delta, delta)
+
+
+def poisson(output: Array, targets: Array, parameter: float) -> Loss:
+    """-log of the probability of the count t at rate e^o, without log t!; gradient e^o - t."""
+    o = output.astype(np.float64)
+    return (np.exp(o) - targets * o).sum(axis=1), np.exp(o) - targets
+
+
+def quantile(output: Array, targets: Array, q: float) -> Loss:
+    """The pinball loss, least at the q-quantile (Koenker and Bassett 1978); gradient 0 at the target."""
+    error = output.astype(np.float64) - targets
+    slope = np.where(error > 0, 1 - q, np.where(error < 0, -q, error))
+    return (slope * error).sum(axis=1), slope
+
+
+def gaussian_nll(output: Array, targets: Array, parameter: float) -> Loss:
+    """-log of the normal density, without ½ log 2π; the outputs are means, then logarithms of variances."""
+    mean, spread = np.split(output.astype(np.float64), 2, axis=1)
+    error, precision = mean - targets, np.exp(-spread)
+    losses = (spread + error**2 * precision) / 2
+    return losses.sum(axis=1), np.concatenate([error * precision, (1 - error**2 * precision) / 2], axis=1)
+
+
+LOSSES: dict[str, Callable[[Array, Any, float], Loss]] = {
+    "mean_squared_error": squared_error,
+    "mean_absolute_error": absolute_error,
+} | {f.__name__: f for f in (cross_entropy, binary_cross_entropy, huber, poisson, quantile, gaussian_nll)}
 
 
 @np.errstate(all="ignore")
-def squared_error(output: Array, targets: Array, losses: Doubles, grad: Array | None, scale: float) -> None:
-    """(output - target)²; gradient twice the difference."""
-    error = output - targets
-    losses[:] = (error.astype(np.float64) ** 2).sum(axis=1)
+def row_losses(
+    loss: int,
+    output: Array,
+    targets: NDArray[Any],
+    losses: Doubles,
+    grad: Array | None,
+    scale: float,
+    *,
+    parameter: float = 0.0,
+    weights: Doubles | None = None,
+) -> None:
+    """Losses and gradient of the loss with this code, times the weights of the rows; weight 0 leaves nothing."""
+    losses[:], gradient = LOSSES[_name(kernels.LOSS_CODES, loss)](output, targets, parameter)
+    counted = np.ones(len(output)) if weights is None else weights
+    losses[:] = np.where(counted == 0, 0, losses * counted)
     if grad is not None:
-        grad[...] = error * (2 * scale)
+        grad[...] = np.where(counted[:, None] == 0, 0, gradient * (scale * counted[:, None]))
 
 
-LOSSES: dict[str, Callable[[Array, Any, Doubles, Array | None, float], None]] = {
-    "cross_entropy": cross_entropy,
-    "binary_cross_entropy": binary_cross_entropy,
-    "mean_squared_error": squared_error,
-}
+def smoothed(targets: NDArray[Any], classes: int, smoothing: float) -> Array:
+    """Rows of probabilities: 1 - smoothing of the label or row, the rest in equal shares (Szegedy et al. 2016)."""
+    q = np.eye(classes)[targets] if targets.ndim == 1 else targets
+    return q * (1 - smoothing) + smoothing / classes
+
 
 # --- batch norm (Ioffe and Szegedy 2015) and layer norm (Ba, Kiros and Hinton 2016) ----------------
 # Normalised is (x - mean) · inverse + shift: the shift makes up for the rounding of the mean to the dtype.
@@ -463,6 +520,7 @@ class Executor:
         delta_columns: int,
         loss: int,
         loss_scale: int,
+        loss_parameter: float = 0.0,
         threads: int = 1,
     ) -> None:
         self.ops = [
@@ -476,6 +534,7 @@ class Executor:
         self.activations = np.zeros(activation_columns * capacity, dtype)
         self.deltas = np.zeros(delta_columns * capacity, dtype)
         self.loss, self.mean_loss = _name(kernels.LOSS_CODES, loss), loss_scale == 0
+        self.loss_parameter = loss_parameter
         self.records = np.zeros(len(table) + 1, kernels.RECORD_DTYPE)
         self.rows = 0
         self.mode: set[str] = set()
@@ -496,9 +555,9 @@ class Executor:
             chunk = slice(start, start + self.capacity)
             self.forward_batch(X[chunk], out[chunk], mode=mode, seed=0, step=0)
 
-    def bind(self, X: Array, targets: NDArray[Any] | None) -> None:
+    def bind(self, X: Array, targets: NDArray[Any] | None, weights: Doubles | None = None) -> None:
         """Name the data that `train` and `observe` take their rows from."""
-        self.X, self.targets, self.applied = X, targets, 0
+        self.X, self.targets, self.weights, self.applied = X, targets, weights, 0
 
     def train(
         self,
@@ -577,12 +636,13 @@ class Executor:
         norms: Doubles,
         seen: int = 0,
         rates: Doubles | None = None,
+        weights: Doubles | None = None,
     ) -> None:
         """Get the next steps of the course ready for `run`."""
         self.applied, self.outcome = 0, None
         self.prepared = SimpleNamespace(
             steps=steps, mode=mode, hyper=dict(hyper), seed=seed, step=step, losses=losses, norms=norms, seen=seen,
-            rates=np.ones(steps) if rates is None else rates,
+            rates=np.ones(steps) if rates is None else rates, weights=np.ones(steps) if weights is None else weights,
         )  # fmt: skip
 
     def run(self) -> tuple[int, int]:
@@ -595,6 +655,7 @@ class Executor:
             end += c.merge_single and end + 1 == len(c.rows)
             self.last_rows = c.order[c.at : end]
             hyper = p.hyper | {"lr": p.hyper["lr"] * p.rates[done]}
+            p.weights[done] = end - c.at if self.weights is None else self.weights[self.last_rows].sum()
             _, status = self.train(
                 self.last_rows, 0, end - c.at, end - c.at, mode=p.mode, hyper=hyper, seed=p.seed, step=p.step + done,
                 losses=p.losses[done:], norms=p.norms[done:], seen=p.seen + done,
@@ -625,10 +686,19 @@ class Executor:
         self._forward(seed, step, stop)
         if stop >= 0 or self.targets is None or self.loss == "no_loss":
             return nan
-        terms = self.rows * (1 if self.loss == "cross_entropy" else self.columns_out)
-        scale = 1 / terms if self.mean_loss else 1.0
+        targets, weights = (
+            self.targets[rows],
+            np.ones(self.rows) if self.weights is None else self.weights[rows],
+        )
+        if self.loss == "cross_entropy" and self.loss_parameter:
+            targets = smoothed(targets, self.columns_out, self.loss_parameter).astype(self.X.dtype)
+        terms = weights.sum() * (1 if self.loss == "cross_entropy" else targets.shape[1])
+        scale = 1.0 if not self.mean_loss else 1 / terms if terms else 0.0
         losses, gradient = np.empty(self.rows), np.empty_like(self._output())
-        LOSSES[self.loss](self._output(), self.targets[rows], losses, gradient, scale)
+        row_losses(
+            kernels.LOSS_CODES[self.loss], self._output(), targets, losses, gradient, scale,
+            parameter=self.loss_parameter, weights=weights,
+        )  # fmt: skip
         if backward:
             self._backward(gradient, until)
         return nan if until else float(losses.sum()) * scale

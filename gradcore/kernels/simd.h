@@ -151,6 +151,9 @@ SIMD wide wload(const real *p) { return vload(p); }
 SIMD wide wsplat(double x) { return x - (wide){0}; }
 SIMD wide wzero(void) { return (wide){0}; }
 SIMD double wlane(wide v, int i) { return v[i]; }
+typedef int64_t wide_mask __attribute__((vector_size(GRADCORE_VECTOR_BYTES)));
+SIMD wide_mask wless(wide a, wide b) { return a < b; }
+SIMD wide wselect(wide_mask m, wide yes, wide no) { return (wide)((m & (wide_mask)yes) | (~m & (wide_mask)no)); }
 SIMD double wsum(wide v) {
     double s = v[0];
     for (int i = 1; i < (int)(sizeof(wide) / sizeof(double)); i++) s += v[i];

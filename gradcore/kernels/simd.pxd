@@ -10,6 +10,7 @@ cdef extern from "simd.h" nogil:
     ctypedef long mask
     ctypedef double wide
     ctypedef unsigned long long pair
+    ctypedef long wide_mask
     const int LANES                     # reals in one register
     const int TILE                      # columns of a panel: two registers
     const int TILE_ROWS                 # rows of a register tile
@@ -43,6 +44,8 @@ cdef extern from "simd.h" nogil:
     wide wsplat(double x)
     wide wzero()
     double wlane(wide v, int i)
+    wide_mask wless(wide a, wide b)
+    wide wselect(wide_mask m, wide yes, wide no)
     double wsum(wide v)
     vec vsqrt(vec v)
     void fetch_to_write(const real *p)

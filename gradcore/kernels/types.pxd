@@ -26,10 +26,15 @@ cdef enum ActivationCode:
     SOFTMAX = 9        # over a row, not element by element: only as a layer
 
 cdef enum LossCode:
-    CROSS_ENTROPY = 0          # softmax with cross-entropy, from logits; class indices
+    CROSS_ENTROPY = 0          # softmax with cross-entropy, from logits; class indices, or a row of probabilities
     BINARY_CROSS_ENTROPY = 1   # from logits; targets in [0, 1]
     MEAN_SQUARED_ERROR = 2
     NO_LOSS = 3                # the caller hands dL/d(output) in (the stepper's two-part form)
+    MEAN_ABSOLUTE_ERROR = 4
+    HUBER = 5                  # parameter: delta
+    POISSON = 6                # outputs are logarithms of rates
+    QUANTILE = 7               # parameter: q
+    GAUSSIAN_NLL = 8           # outputs are means, then as many logarithms of variances
 
 cdef enum OptimizerCode:
     SGD = 0

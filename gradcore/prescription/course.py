@@ -222,7 +222,7 @@ class Course:
     def _candidates(self) -> dict[Change, Trial]:
         """Return the trials to be made, the most promising first; of equals the smallest change."""
         self.budget.until = LOOKING
-        subject = Subject(self.case.recipe, len(self.case.data.X), not self.setting.data.loss.classification)
+        subject = Subject(self.case.recipe, len(self.case.data.X), self.setting.data.loss.scalable)
         self.subject = subject
         wanted: list[tuple[str, Change]] = []
         for one in self.chosen:

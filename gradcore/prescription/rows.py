@@ -13,7 +13,7 @@ from gradcore.losses import Loss
 from gradcore.network import Network
 from gradcore.prescription.comparison import t_probability
 from gradcore.prescription.measured import Result
-from gradcore.scores import right
+from gradcore.scores import right, values_of
 
 Array = npt.NDArray[np.float64]
 
@@ -30,7 +30,7 @@ def row_scores(net: Network, data: Data) -> tuple[float, ...]:
     """Return the score of single rows to test with: right or wrong, or one less the squared error over the variance."""
     assert net.loss is not None
     chosen, worst = _chosen(data), worst_score(net.loss)
-    scores = _scores(net.forward(data.X_test[chosen]), data, net.loss)
+    scores = _scores(values_of(net.forward(data.X_test[chosen]), net.loss), data, net.loss)
     if not scores.mean() >= worst:  # as the score of them all
         scores = np.maximum(scores, worst)
     return tuple(np.nan_to_num(scores, nan=worst).round(4).tolist())
@@ -44,7 +44,7 @@ def constant_row_scores(data: Data, loss: Loss) -> Array:
     """
     y = np.concatenate([data.y, data.y_test])
     if loss.name == "cross_entropy":
-        outputs = np.bincount(y)
+        outputs = np.bincount(y) if y.ndim == 1 else y.mean(axis=0, dtype=np.float64)
     else:
         outputs = y.mean(axis=0, dtype=np.float64) - (0.5 if loss.classification else 0.0)
     return _scores(np.broadcast_to(outputs, (len(_chosen(data)), len(outputs))), data, loss)

@@ -18,9 +18,9 @@ from gradcore.diagnosis.examine import Setting, examine
 from gradcore.diagnosis.proof import which_train
 from gradcore.diagnosis.recipe import Data, Job, Recipe, Trained, train
 from gradcore.health.evidence import Evidence
-from gradcore.health.loss_curve import constant_loss
+from gradcore.health.loss_curve import constant_loss, least_loss
 from gradcore.layers import Dense, as_layers
-from gradcore.losses import Loss
+from gradcore.losses import Loss, mean_of
 from gradcore.network import Network
 from gradcore.optimizers import Adam
 from gradcore.prescription.budget import Budget
@@ -193,7 +193,7 @@ class Laboratory:
     profiles: dict[Change | None, tuple[Profile, Profile]] = field(default_factory=dict)
     reached: float = 1.0
     _recipes: dict[Change | None, Recipe] = field(default_factory=dict)
-    _constants: dict[tuple[str, bool, str], float] = field(default_factory=dict)
+    _known_bounds: dict[tuple[str, bool, str], tuple[float, float]] = field(default_factory=dict)
 
     def recipe_of(self, change: Change | None) -> Recipe:
         """Return the recipe with a change made."""
@@ -282,20 +282,25 @@ class Laboratory:
         worst = worst_score(net.loss)
         return Result(
             max(worst, score) if math.isfinite(score) else worst,
-            _ratio(train["loss"], self._constant(net.loss, made, "y")),
-            _ratio(test["loss"], self._constant(net.loss, made, "y_test")),
+            _ratio(train["loss"], *self._bounds(net.loss, made, "y")),
+            _ratio(test["loss"], *self._bounds(net.loss, made, "y_test")),
             made.seconds,
             row_scores(net, data),
         )
 
-    def _constant(self, loss: Loss, made: Trained, targets: str) -> float:
-        """Loss of the best constant predictor on the targets to train on ("y") or to test with ("y_test")."""
-        key = loss.reduction, made.targets is not None, targets
-        if key not in self._constants:
-            self._constants[key] = constant_loss(
-                loss.name, getattr(made.data, targets), reduction=loss.reduction
+    def _bounds(self, loss: Loss, made: Trained, targets: str) -> tuple[float, float]:
+        """Return the loss of the best constant predictor, and that from which losses are counted.
+
+        On the targets to train on ("y") or to test with ("y_test").
+        """
+        key = str(loss), made.targets is not None, targets
+        if key not in self._known_bounds:
+            y, outputs = getattr(made.data, targets), made.network.output_size
+            self._known_bounds[key] = (
+                constant_loss(loss, y, outputs=outputs, reduction=loss.reduction),
+                least_loss(loss, y, outputs=outputs, reduction=loss.reduction),
             )
-        return self._constants[key]
+        return self._known_bounds[key]
 
     def _look(self, change: Change | None, trained: Network) -> None:
         """Keep gradient and signal before and after a training of the first seed."""
@@ -317,8 +322,8 @@ class Laboratory:
         outputs = dense_layers(self.recipe.layers)[-1].units
         plain = Recipe(
             as_layers([Dense(REFERENCE_WIDTH), "tanh", Dense(REFERENCE_WIDTH), "tanh", Dense(outputs)]),
-            self.recipe.input_size, self.recipe.dtype, self.recipe.loss.partition("(")[0], Adam(0.003), 32,
-            standardise=True, standardise_targets=not self.setting.data.loss.classification,
+            self.recipe.input_size, self.recipe.dtype, mean_of(self.recipe.loss), Adam(0.003), 32,
+            standardise=True, standardise_targets=self.setting.data.loss.scalable,
         )  # fmt: skip
         job = self._job(plain, 0)
         self.reached = min(self.reached, *(self._measured(made).loss for made in train([job], self.data)))
@@ -387,5 +392,5 @@ class Laboratory:
         return 1 / (2 * len(self.data.X_test)) if self.setting.data.loss.classification else 1e-3
 
 
-def _ratio(loss: float, constant: float) -> float:
-    return loss / constant if constant > 0 and math.isfinite(loss) else math.inf
+def _ratio(loss: float, constant: float, least: float) -> float:
+    return (loss - least) / (constant - least) if constant > least and math.isfinite(loss) else math.inf

@@ -41,6 +41,8 @@ class History:
         step was not applied.
     constant_loss : float
         Loss of the best constant predictor on the training rows: what knowing nothing costs.
+    least_loss : float
+        From where losses are counted when they are judged: 0 unless the loss can be negative, or never gets to 0.
     steps : int
         Number of applied steps.
     seconds : float
@@ -71,6 +73,7 @@ class History:
     ledgers: Sequence[Ledger] = ()
     curve: LossCurve = field(default_factory=LossCurve)
     constant_loss: float = math.nan
+    least_loss: float = 0.0
     steps: int = 0
     seconds: float = 0.0
     stopped: str | None = None
@@ -81,7 +84,9 @@ class History:
 
         ``"nan"``: a step was not applied. See `gradcore.health.loss_curve.classify`.
         """
-        return classify(self.curve.values, constant_loss=self.constant_loss)
+        return classify(
+            self.curve.values - self.least_loss, constant_loss=max(self.constant_loss - self.least_loss, 0.0)
+        )
 
     def append(self, epoch: int, values: dict[str, float]) -> None:
         """Add the values of a completed epoch."""

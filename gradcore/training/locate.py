@@ -30,11 +30,6 @@ _DENSE, _ACTIVATION, _BATCH_NORM, _LAYER_NORM, _DROPOUT, _FORK, _JOIN = (
     for name in ("dense", "activation", "batch_norm", "layer_norm", "dropout", "fork", "join")
 )
 _SOFTMAX = kernels.ACTIVATION_CODES["softmax"]
-_ROW_LOSSES = {
-    "cross_entropy": kernels.cross_entropy,
-    "binary_cross_entropy": kernels.binary_cross_entropy,
-    "mse": kernels.squared_error,
-}
 
 
 def locate_nonfinite(
@@ -47,6 +42,7 @@ def locate_nonfinite(
     step: int,
     loss: Loss | None = None,
     targets: Array | None = None,
+    weights: Array | None = None,
     hyper: Mapping[str, float] | None = None,
     report_as: tuple[int, int] | None = None,
     ledgers: Sequence[Ledger] = (),
@@ -67,6 +63,8 @@ def locate_nonfinite(
     loss : Loss, optional
     targets : ndarray, optional
         Of all bound rows; None: dL/d(output) was handed in.
+    weights : ndarray, optional
+        Of all bound rows.
     hyper : mapping, optional
         Of the optimizer; None: the update is not looked at.
     report_as : (step, epoch), optional
@@ -78,7 +76,7 @@ def locate_nonfinite(
     replay = _Replay(executor, net, rows, mode, seed, step)
     value = executor.observe(rows, mode=mode | kernels.MODES["full"], seed=seed, step=step)
     replay.records = executor.records.copy()
-    found = replay.forward() or replay.loss(loss, targets, value) or replay.backward()
+    found = replay.forward() or replay.loss(loss, targets, weights, value) or replay.backward()
     if found is None and hyper is not None:
         found = replay.update(hyper)
     if found is None:
@@ -130,7 +128,9 @@ class _Replay:
                 return self._parameter(op) or self._forward_op(op)
         return None
 
-    def loss(self, loss: Loss | None, targets: Array | None, value: float) -> _Found | None:
+    def loss(
+        self, loss: Loss | None, targets: Array | None, weights: Array | None, value: float
+    ) -> _Found | None:
         """Look at the targets, the loss of every row, their sum, and the gradient."""
         gradient_is_bad = _bad(self.records["d_output"][len(self.table) - 1])
         if targets is None or loss is None:
@@ -147,8 +147,7 @@ class _Replay:
             return _Found("loss", None, "target", "value", self._row_of_data(row, column), number)
         self._run()
         outputs = np.ascontiguousarray(self._activation(int(self.table[-1]["output"]), self.plan.columns_out))
-        losses = np.zeros(len(batch))
-        _ROW_LOSSES[loss.name](outputs, np.ascontiguousarray(batch), losses, None, 1.0)
+        losses = loss.rows(outputs, batch, None if weights is None else weights[self.rows])
         for row in map(int, np.flatnonzero(~np.isfinite(losses))):
             operands = {"output": outputs[row], "target": batch[row]}
             at = (int(self.rows[row]),)
@@ -156,7 +155,7 @@ class _Replay:
         if not math.isfinite(value):
             return _Found("loss", None, "loss", "sum over the rows", None, value, {"losses": losses})
         row, column, number = _first(self._loss_gradient())
-        target = batch[row] if batch.ndim == 1 else batch[row, column]
+        target = batch[row] if batch.ndim == 1 else batch[row, column % batch.shape[1]]
         operands = {"output": outputs[row, column], "target": target}
         return _Found("loss", None, "loss", "gradient", self._row_of_data(row, column), number, operands)
 

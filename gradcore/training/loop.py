@@ -12,6 +12,7 @@ import numpy as np
 
 from gradcore import kernels
 from gradcore.errors import check_flag, check_fraction, check_integer
+from gradcore.losses import ClassWeight
 from gradcore.threads import resolve_threads
 from gradcore.training.batches import Batches, split
 from gradcore.training.callbacks import Callback
@@ -36,8 +37,10 @@ def fit(
     optimizer: str | Optimizer,
     epochs: int,
     batch_size: int,
-    validation_data: tuple[Any, Any] | None,
+    validation_data: tuple[Any, ...] | None,
     validation_fraction: float,
+    sample_weight: Any,
+    class_weight: ClassWeight,
     clip_norm: float | None,
     clip_value: float | None,
     schedule: str | Schedule | None,
@@ -70,11 +73,11 @@ def fit(
         fraction = check_fraction("validation_fraction", validation_fraction)
         if validation_data is not None and fraction:
             raise ValueError("give validation_data or validation_fraction, not both")
-        data = training_data(net, X, y, loss, validation_data)
+        data = training_data(net, X, y, loss, validation_data, sample_weight)
         if fraction:
             rows, held_out = split(len(data.X), fraction, settings.seed)
-            validation = data.X[held_out], replace(data.targets, values=data.targets.values[held_out])
-            data = replace(data, rows=rows, validation=validation)
+            data = replace(data, rows=rows, validation=(data.X[held_out], data.targets.of_rows(held_out)))
+        data = replace(data, targets=data.targets.with_class_weight(class_weight, data.rows))
         run = new_run(net, settings, data, conduct, threads)
         if saved is not None:
             run.resume(saved)
@@ -99,14 +102,19 @@ def finish(run: Run, progress: Any = False) -> None:
 
 
 def training_data(
-    net: Network, X: Any, y: Any, loss: str, validation_data: tuple[Any, Any] | None = None
+    net: Network,
+    X: Any,
+    y: Any,
+    loss: str,
+    validation_data: tuple[Any, ...] | None = None,
+    sample_weight: Any = None,
 ) -> Data:
     """Check data and bring them into the form that `net` takes."""
     X = as_inputs(X, net.input_size, net.dtype)
-    targets = encode(y, loss, net.output_size, net.dtype, classes=net.classes_)
+    targets = encode(y, loss, net.output_size, net.dtype, classes=net.classes_, sample_weight=sample_weight)
     check_rows(X, targets.values)
     held_out = None if validation_data is None else validation(net, validation_data, targets)
-    return Data(X, targets, np.arange(len(X)), held_out)
+    return Data(X, targets, np.arange(len(X)), held_out, net.output_size)
 
 
 def new_run(net: Network, settings: StepSettings, data: Data, conduct: Conduct, threads: int | str) -> Run:
@@ -151,9 +159,11 @@ def check_callbacks(callbacks: Any) -> tuple[Callback, ...]:
 def validation(net: Network, data: Any, trained: Targets) -> tuple[Array, Targets]:
     """Check a pair (X, y) to validate on, whose targets are coded as those that are trained on."""
     try:
-        inputs, labels = data
+        inputs, labels, weights = (
+            data if isinstance(data, (tuple, list)) and len(data) == 3 else (*data, None)
+        )
     except (TypeError, ValueError):
-        raise ValueError("validation_data must be a pair (X, y)") from None
+        raise ValueError("validation_data must be a pair (X, y), or (X, y, sample_weight)") from None
     try:
         X = as_inputs(inputs, net.input_size, net.dtype)
         targets = encode(
@@ -163,6 +173,7 @@ def validation(net: Network, data: Any, trained: Targets) -> tuple[Array, Target
             net.dtype,
             classes=trained.classes,
             known=trained.classes is not None,
+            sample_weight=weights,
         )
         check_rows(X, targets.values)
     except (TypeError, ValueError) as error:

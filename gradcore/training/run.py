@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from gradcore import kernels
 from gradcore.errors import FaultError, GradcoreWarning, check_non_negative, users_level
-from gradcore.health.loss_curve import constant_loss
+from gradcore.health.loss_curve import constant_loss, least_loss
 from gradcore.health.probe import Ring
 from gradcore.scores import score_name, scores
 from gradcore.streams import ORDER
@@ -56,17 +56,29 @@ class Data:
     rows : ndarray of int64
         Those to train on.
     validation : (ndarray, Targets) or None
+    outputs : int or None
+        Of the network.
     """
 
     X: Array
     targets: Targets
     rows: NDArray[np.int64]
     validation: tuple[Array, Targets] | None = None
+    outputs: int | None = None
 
     @cached_property
     def constant_loss(self) -> float:
-        """Loss of the best constant predictor."""
-        return constant_loss(self.targets.loss.name, self.targets.values[self.rows])
+        """Loss of the best constant predictor, the mean over the rows."""
+        return self._of_targets(constant_loss)
+
+    @cached_property
+    def least_loss(self) -> float:
+        """From where losses are counted (`gradcore.health.loss_curve.least_loss`)."""
+        return self._of_targets(least_loss)
+
+    def _of_targets(self, function: Callable[..., float]) -> float:
+        targets = self.targets.of_rows(self.rows)
+        return function(targets.loss, targets.values, weights=targets.weights, outputs=self.outputs)
 
     @cached_property
     def facts(self) -> Facts:
@@ -106,7 +118,7 @@ class Run:
         self.executor = net.executor(
             batches.largest, loss=self.targets.loss, optimizer=settings.optimizer, threads=conduct.threads
         )
-        self.executor.bind(data.X, self.targets.values)
+        self.executor.bind(data.X, self.targets.values, self.targets.weights)
         self.first_order = ORDER << 32
         self.executor.begin(
             data.rows, batches.size, merge_single=batches.merge_single, shuffle=conduct.shuffle,
@@ -119,11 +131,14 @@ class Run:
         self.history = History(
             str(self.targets.loss), repr(settings.optimizer), batches.size, conduct.threads, settings.seed,
             history={name: [] for name in self._names()}, constant_loss=data.constant_loss,
+            least_loss=data.least_loss,
         )  # fmt: skip
         # whatever acts at the end of an epoch needs every epoch to end in Python
         stops = bool(callbacks) or data.validation is not None
         self.block = 1 if stops else max(1, min(conduct.epochs, BLOCK // batches.steps))
         self.losses, self.norms = np.zeros((2, self.block * batches.steps))
+        # how many rows each step counts for; with weights the kernels say it
+        self.counts = np.tile(batches.sizes().astype(np.float64), self.block)
         self.ring: Ring | None = None
         if settings.probe is not None:
             self.ring = Ring(net.plan, settings.probe, conduct.epochs * batches.steps // settings.probe.every)
@@ -280,16 +295,17 @@ class Run:
             for callback in self.batch_hooks:
                 callback.on_train_batch_begin(batch, {})
         self._refresh()
-        losses, norms = self.losses[done:], self.norms[done:]
+        losses, norms, counts = self.losses[done:], self.norms[done:], self.counts[done:]
         self.version = self.net._version = self.net._version + 1
         self.executor.prepare(
             steps, mode=mode, hyper=self.hyper, seed=self.settings.seed, step=self.history.steps + 1,
             losses=losses, norms=norms, seen=self.seen, rates=self._rates(steps),
+            weights=None if self.targets.weights is None else counts,
         )  # fmt: skip
         try:
             yield self.executor
         finally:  # a Ctrl-C during the steps is raised after them: what was applied is booked
-            count, status, sizes = self._count(losses)
+            count, status, sizes = self._count(losses, counts)
         if self.ring is not None:
             self.ring.book(self.seen - count, losses[:count], sizes)
         if status:
@@ -299,12 +315,14 @@ class Run:
         for callback in self.batch_hooks:
             callback.on_train_batch_end(batch, {"loss": float(losses[0]), "gradient_norm": float(norms[0])})
 
-    def _count(self, losses: Array) -> tuple[int, int, NDArray[np.int64]]:
+    def _count(self, losses: Array, counts: Array) -> tuple[int, int, NDArray[np.int64]]:
         """Book the steps that were made: how many, how the last of them ended, and the rows of each."""
         executor = self.executor
         count, status = executor.outcome or (0, 0)  # None: it was not run
         sizes = self._sizes(self.seen, count)
-        curve = losses[:count] / sizes if self.targets.loss.reduction == "sum" else losses[:count].copy()
+        curve = losses[:count].copy()
+        if self.targets.loss.reduction == "sum":
+            curve /= np.where(counts[:count] > 0, counts[:count], 1.0)
         if status:
             curve[-1] = np.nan
         self.seen += count
@@ -344,7 +362,7 @@ class Run:
             return
         fault = locate_nonfinite(
             self.executor, self.net, rows, mode=self.mode, seed=self.settings.seed, step=self.history.steps + 1,
-            loss=self.targets.loss, targets=self.targets.values, hyper=self.hyper,
+            loss=self.targets.loss, targets=self.targets.values, weights=self.targets.weights, hyper=self.hyper,
             report_as=(self.seen, (self.seen - 1) // self.batches.steps),
             ledgers=() if self.ring is None else self.ring.last(LAST_LEDGERS),
         )  # fmt: skip
@@ -389,9 +407,11 @@ class Run:
         step = int(ledger.step or 0)
         if step in self.skipped:  # it has been told of
             return
+        terms = self._terms(ledger.rows)
         faults = check_ledger(
-            ledger, self.net, optimizer=self.settings.optimizer, constant_loss=self._constant_loss(ledger.rows),
-            X=self.data.X, batch_size=self.batches.size, regression=not self.targets.loss.classification,
+            ledger, self.net, optimizer=self.settings.optimizer,
+            constant_loss=self.history.constant_loss * terms, least_loss=self.history.least_loss * terms,
+            X=self.data.X, batch_size=self.batches.size, regression=self.targets.loss.scalable,
             losses=self.history.curve.values, facts=self.data.facts,
         )  # fmt: skip
         for fault in faults:
@@ -405,18 +425,21 @@ class Run:
         where = f" in {', '.join(fault.ops[:3])}{' …' * (len(fault.ops) > 3)}" if fault.ops else ""
         self._act(fault, fault.kind, f"{fault.title} at step {step}{where}; gradcore.diagnose says why", step)
 
-    def _constant_loss(self, rows: int) -> float:
+    def _terms(self, rows: int) -> float:
+        """How often the loss of so many rows has the mean in it."""
         # a sum grows with the rows
-        whole = self.targets.loss.reduction == "sum"
-        per_row = self.targets.loss.name == "cross_entropy"
-        terms = rows * (1 if per_row else self.net.output_size)
-        return self.history.constant_loss * (terms if whole else 1)
+        if self.targets.loss.reduction != "sum":
+            return 1.0
+        weights = self.targets.weights
+        each = 1.0 if weights is None else float(weights[self.data.rows].mean())
+        return rows * each * self.targets.loss.terms(self.targets.values)
 
     def _values(self, first: int, end: int) -> list[dict[str, float]]:
         """Return what the history gets for each of some complete epochs."""
         shape, at = (end - first, self.batches.steps), first % self.block * self.batches.steps
-        losses, norms = (
-            values[at : at + shape[0] * shape[1]].reshape(shape) for values in (self.losses, self.norms)
+        losses, norms, counts = (
+            values[at : at + shape[0] * shape[1]].reshape(shape)
+            for values in (self.losses, self.norms, self.counts)
         )
         applied = np.isfinite(norms)
         skipped = shape[1] - np.count_nonzero(applied, axis=1)
@@ -424,12 +447,12 @@ class Run:
         with np.errstate(all="ignore"), warnings.catch_warnings():
             if skipped.any():
                 warnings.simplefilter("ignore", RuntimeWarning)  # of epochs without any applied step
-                sizes = np.where(applied, self._rows_of_steps, 0)
+                sizes = np.where(applied, counts, 0.0)
                 sums = np.where(applied, losses if whole else losses * sizes, 0.0).sum(axis=1)
-                means = np.where(skipped < shape[1], sums if whole else sums / sizes.sum(axis=1), np.nan)
+                means = np.where(skipped < shape[1], sums if whole else sums / _some(sizes), np.nan)
                 medians, largest = np.nanmedian(norms, axis=1), np.fmax.reduce(norms, axis=1)
             else:
-                means = (losses if whole else losses * self._rows_of_steps / len(self.data.rows)).sum(axis=1)
+                means = (losses if whole else losses * counts / _some(counts)[:, None]).sum(axis=1)
                 medians, largest = np.median(norms, axis=1), norms.max(axis=1)
         columns = {
             "loss": means, "gradient_norm": medians, "gradient_norm_max": largest, "skipped_steps": skipped,
@@ -464,3 +487,8 @@ class Run:
             factors = self.settings.schedule.factors(at + 1, len(rates) * steps, self.steps)
             rates *= factors[steps - 1 :: steps]
         return {"lr": rates}
+
+def _some(counts: Array) -> Array:
+    """Return the sum of each row of counts; 1 for 0, so that nothing divided by nothing is nothing."""
+    sums: Array = counts.sum(axis=1)
+    return np.where(sums > 0, sums, 1.0)

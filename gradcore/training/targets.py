@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gradcore.losses import Loss, resolve as resolve_loss
+from gradcore.losses import (
+    ClassWeight,
+    Loss,
+    check_probabilities,
+    check_weights,
+    resolve as resolve_loss,
+    weights_of_rows,
+)
 from gradcore.training.data import Array, as_labels_or_values, as_numeric, to_real
 
 
@@ -19,15 +26,43 @@ class Targets:
     Attributes
     ----------
     values : ndarray
-        Class indices, int64, shape (rows,), for cross-entropy; else reals, shape (rows, outputs), C-contiguous.
+        Class indices, int64, shape (rows,), for cross-entropy of labels; else reals, shape (rows, columns),
+        C-contiguous: of cross-entropy the probabilities of all classes.
     loss : Loss
     classes : ndarray or None
         The user's labels, sorted; index i of the outputs stands for classes[i]. None: y held numbers.
+    weights : ndarray of float64, shape (rows,), or None
+        How often each row counts; None: once.
     """
 
     values: Array
     loss: Loss
     classes: Array | None
+    weights: NDArray[np.float64] | None = None
+
+    def of_rows(self, rows: NDArray[np.int64]) -> Targets:
+        """Return the targets of some rows."""
+        weights = None if self.weights is None else self.weights[rows]
+        return replace(self, values=self.values[rows], weights=weights)
+
+    def with_class_weight(self, class_weight: ClassWeight, rows: NDArray[np.int64] | None = None) -> Targets:
+        """Return the same with each row counted so much more often as its label says.
+
+        Parameters
+        ----------
+        class_weight : mapping from label to weight, array_like of one weight for each class, "balanced", or None
+        rows : ndarray of int64, optional
+            Those that "balanced" counts; None: all.
+        """
+        if class_weight is None:
+            return self
+        if self.classes is None:
+            raise ValueError("class_weight needs one label in each row of y; give sample_weight instead")
+        codes = self.values if self.values.ndim == 1 else (self.values[:, 0] > 0.5).astype(np.int64)
+        once = np.ones(len(codes)) if self.weights is None else self.weights
+        counted = once if rows is None else np.bincount(rows, minlength=len(codes)) * once
+        weights = once * weights_of_rows(class_weight, self.classes, codes, counted)
+        return replace(self, weights=check_weights("class_weight times sample_weight", weights, len(codes)))
 
 
 def encode(
@@ -38,16 +73,17 @@ def encode(
     *,
     classes: Array | None = None,
     known: bool = False,
+    sample_weight: Any = None,
 ) -> Targets:
     """Check targets and bring them into the form of the kernels.
 
     Parameters
     ----------
     y : array_like, shape (rows,), (rows, 1) or (rows, outputs)
-        Labels of any kind for a classification loss, else numbers.
+        Labels of any kind for a classification loss (for cross-entropy also the probabilities of all classes), else
+        numbers; gaussian_nll: half as many columns as outputs.
     loss : str or Loss
-        ``"auto"``: labels (integers, booleans, text) mean cross-entropy, with one output binary cross-entropy;
-        floats mean the mean squared error.
+        ``"auto"``: as `gradcore.losses.resolve` says.
     outputs : int
         Of the network.
     dtype : dtype
@@ -56,6 +92,8 @@ def encode(
         The coding to keep where the labels allow it (that of an earlier fit).
     known : bool
         Labels must all be in `classes` (validation data): any other is an error.
+    sample_weight : array_like, shape (rows,), optional
+        How often each row counts.
 
     Raises
     ------
@@ -66,6 +104,19 @@ def encode(
     if not len(array):
         raise ValueError("y is empty: at least one row is needed")
     chosen = loss if isinstance(loss, Loss) else resolve_loss(loss, array, outputs)
+    targets = _encoded(array, chosen, outputs, dtype, classes, known)
+    if sample_weight is None:
+        return targets
+    return replace(targets, weights=check_weights("sample_weight", sample_weight, len(array)))
+
+
+def _encoded(
+    array: Array, chosen: Loss, outputs: int, dtype: np.dtype[Any], classes: Array | None, known: bool
+) -> Targets:
+    if chosen.name == "cross_entropy" and _is_shares(array, outputs):
+        return Targets(
+            check_probabilities(_values(array, outputs, dtype, chosen.name), outputs), chosen, None
+        )
     if chosen.name == "cross_entropy":
         labels = _one_column(array, outputs)
         if outputs < 2:
@@ -76,7 +127,19 @@ def encode(
         return Targets(codes, chosen, classes)
     if chosen.name == "binary_cross_entropy":
         return _binary(array, chosen, outputs, dtype, classes, known)
-    return Targets(_values(array, outputs, dtype, chosen.name), chosen, None)
+    columns, odd = divmod(outputs, chosen.info.outputs)
+    if odd:
+        raise ValueError(
+            f"{chosen.name} needs two outputs for each target (all means, then all logarithms of variances); "
+            f"the network has {outputs}"
+        )
+    values = _values(array, columns, dtype, chosen.name)
+    if chosen.name == "poisson" and (values < 0).any():
+        row, column = (int(i) for i in np.argwhere(values < 0)[0])
+        raise ValueError(
+            f"poisson needs targets of at least 0; y has {values[row, column]} at row {row}, column {column}"
+        )
+    return Targets(values, chosen, None)
 
 
 def is_classification(loss: Loss | None) -> bool:
@@ -99,6 +162,13 @@ def _binary(
         return Targets(values, loss, None)
     codes, classes = _encode_labels(_one_column(y, 1), 2, classes, known)
     return Targets(np.ascontiguousarray(codes[:, None].astype(dtype)), loss, classes)
+
+
+def _is_shares(y: Array, outputs: int) -> bool:
+    """A number for each class: floats, or the zeros and ones of one-hot rows."""
+    if y.ndim != 2 or not 1 < outputs == y.shape[1]:
+        return False
+    return y.dtype.kind in "bf" or (y.dtype.kind in "iu" and bool(np.isin(y, (0, 1)).all()))
 
 
 def _is_probability(y: Array) -> bool:
@@ -169,5 +239,6 @@ def _values(y: Array, outputs: int, dtype: np.dtype[Any], loss: str) -> Array:
     matrix = matrix[:, None] if matrix.ndim == 1 else matrix
     if matrix.shape[1] != outputs:
         hint = "; labels of classes are integers, booleans or text" if matrix.shape[1] == 1 else ""
-        raise ValueError(f"y has {matrix.shape[1]} columns, the network has {outputs} outputs{hint}")
+        has = f"outputs for {outputs} targets" if loss == "gaussian_nll" else f"{outputs} outputs"
+        raise ValueError(f"y has {matrix.shape[1]} columns, the network has {has}{hint}")
     return np.ascontiguousarray(to_real("y", matrix, dtype))

@@ -32,6 +32,7 @@ def check_ledger(
     regression: bool,
     losses: NDArray[np.float64],
     facts: Facts,
+    least_loss: float = 0.0,
 ) -> list[Fault]:
     """Return what the rules find in the ledger of a training step, the most severe first.
 
@@ -55,6 +56,8 @@ def check_ledger(
         Of the steps so far.
     facts : Facts
         Of the data.
+    least_loss : float
+        From where losses are counted.
     """
     from gradcore.health.evidence import Books, Evidence, Trace
     from gradcore.health.rules import certain, check
@@ -64,15 +67,20 @@ def check_ledger(
     evidence = Evidence(
         books=Books(ledger),
         optimizer=optimizer,
-        constant_loss=constant_loss,
+        constant_loss=max(constant_loss - least_loss, 0.0),
+        least_loss=least_loss,
         weights=net._parameters.of_units,
         dead_units=lambda op: net._count_dead(X, op),
         facts=facts,
         batch_size=batch_size,
         regression=regression,
-        trace=Trace(losses, np.full(len(losses), np.nan), 1, constant_loss) if told else None,
+        trace=Trace(losses, np.full(len(losses), np.nan), 1, constant_loss, least_loss=least_loss)
+        if told
+        else None,
     )
     # where all targets are alike there is nothing to learn, and no chance to read
     return (
-        check(evidence, foresee=False) if ledger.level == "full" and constant_loss > 0 else certain(evidence)
+        check(evidence, foresee=False)
+        if ledger.level == "full" and evidence.constant_loss > 0
+        else certain(evidence)
     )

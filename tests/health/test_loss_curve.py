@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from gradcore import datasets, mlp
-from gradcore.health.loss_curve import SIGNS, LossCurve, classify, constant_loss, windows
+from gradcore.health.loss_curve import SIGNS, LossCurve, classify, constant_loss, least_loss, windows
+from gradcore.losses import resolve
 
 C = 2.3
 STEPS = np.arange(400)
@@ -110,25 +111,74 @@ def test_a_sign_is_a_text_that_carries_its_numbers():
         assert (other, other.evidence) == (sign, sign.evidence)
 
 
+TABLE = np.array([[1.0, 0.0], [3.0, 1.0], [4.0, 0.5], [4.5, 9.0]])
+
+
+@pytest.mark.parametrize("weights", [None, np.array([1.0, 0.0, 2.0, 1.5])])
 @pytest.mark.parametrize(
-    ("name", "targets"),
+    ("name", "targets", "outputs"),
     [
-        ("cross_entropy", np.array([0, 1, 1, 2])),
-        ("binary_cross_entropy", np.array([[0.0], [1.0], [1.0], [1.0]])),
-        ("mse", np.array([[1.0, 0.0], [3.0, 1.0]])),
+        ("cross_entropy", np.array([0, 1, 1, 2]), 3),
+        ("cross_entropy(label_smoothing=0.3)", np.array([0, 1, 1, 2]), 4),
+        ("cross_entropy", np.array([[0.2, 0.8], [1.0, 0.0], [0.5, 0.5], [0.9, 0.1]]), 2),
+        ("binary_cross_entropy", np.array([[0.0], [1.0], [1.0], [1.0]]), 1),
+        ("mse", TABLE, 2),
+        ("mae", TABLE, 2),
+        ("huber(delta=0.8)", TABLE, 2),
+        ("poisson", TABLE, 2),
+        ("quantile(q=0.7)", TABLE, 2),
+        ("gaussian_nll", TABLE, 4),
     ],
 )
-def test_the_constant_loss_is_the_least_of_all_constants(name, targets):
+def test_the_constant_loss_is_the_least_of_all_constants(name, targets, outputs, weights):
     """Found by training a network that sees nothing."""
-    outputs = 3 if name == "cross_entropy" else targets.shape[1]
     net = mlp([1, outputs], dtype="float64", seed=0)
     history = net.fit(
-        np.zeros((len(targets), 1)), targets, loss=name, optimizer="sgd(0.5)", batch_size=4, epochs=800, seed=0
+        np.zeros((len(targets), 1)), targets, loss=name, sample_weight=weights, optimizer="adam(0.03)", batch_size=4,
+        epochs=3000, seed=0, schedule="cosine",
     )  # fmt: skip
-    assert history.history["loss"][-1] == pytest.approx(constant_loss(name, targets), abs=1e-4)
-    assert history.constant_loss == constant_loss(name, targets)
-    whole = constant_loss(name, targets, reduction="sum")
-    assert whole == pytest.approx(constant_loss(name, targets) * 4)
+    known = constant_loss(name, targets, weights=weights, outputs=outputs)
+    assert history.history["loss"][-1] == pytest.approx(known, abs=1e-3)
+    assert history.constant_loss == known
+    assert history.least_loss < known
+    count = 4.0 if weights is None else weights.sum()
+    whole = constant_loss(name, targets, weights=weights, outputs=outputs, reduction="sum")
+    assert whole == pytest.approx(known * count * (1 if "cross_entropy" in name else 2))
+
+
+@pytest.mark.parametrize(
+    ("name", "targets", "outputs", "best"),
+    [
+        ("poisson", np.array([[1.0], [0.0], [5.0]]), 1, lambda t: np.log(np.maximum(t, 1e-9))),
+        ("cross_entropy(label_smoothing=0.2)", np.array([0, 2]), 3,
+         lambda t: np.log(0.8 * np.eye(3)[t] + 0.2 / 3)),
+        ("cross_entropy", np.array([[0.2, 0.8], [0.5, 0.5]]), 2, np.log),
+    ],
+)  # fmt: skip
+def test_the_least_loss_is_that_of_the_best_outputs(name, targets, outputs, best):
+    least = least_loss(name, targets, outputs=outputs)
+    assert least == pytest.approx(resolve(name).value(best(targets), targets), abs=1e-7)
+    whole = least_loss(name, targets, outputs=outputs, reduction="sum")
+    assert whole == pytest.approx(least * len(targets))
+
+
+def test_a_loss_below_zero_is_judged_as_any_other(rng):
+    """The same training in other units is the same training; its likelihood is another number."""
+    X = rng.standard_normal((200, 3))
+    signs = []
+    for scale in (1e-2, 1.0):
+        net = mlp([3, 2], dtype="float64", seed=0)
+        history = net.fit(
+            X, scale * X[:, 0], loss="gaussian_nll", optimizer="adam(0.03)", epochs=30, batch_size=20, seed=0
+        )
+        signs.append(history.loss_sign)
+        assert np.isfinite(history.constant_loss)
+    assert signs == ["falling", "falling"]
+
+
+def test_nothing_that_counts_costs_nothing():
+    assert constant_loss("mse", np.ones((2, 1)), weights=np.zeros(2)) == 0
+    assert least_loss("poisson", np.ones((2, 1)), weights=np.zeros(2)) == 0
 
 
 def test_a_curve_of_any_length_keeps_its_means(rng):

@@ -116,6 +116,11 @@ def assert_close(actual, expected, dtype, name=""):
     np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance(dtype) * scale, err_msg=name)
 
 
+# the number that each loss takes: label smoothing, delta, q
+LOSSES = dict.fromkeys(kernels.LOSS_CODES, 0.0) | {"cross_entropy": 0.1, "huber": 0.5, "quantile": 0.8}
+del LOSSES["no_loss"]
+
+
 def pair(layers, input_size, dtype, **keywords):
     return [bench(kind, layers, input_size, dtype, **keywords) for kind in ("compiled", "reference")]
 
@@ -167,8 +172,8 @@ def away_from_kinks(b, records):
     return min(entered, default=1.0) > 0.01
 
 
-def check_all_gradients(kind, layers, rng, loss, columns=4, rows=5, loss_sum=False):
-    b = bench(kind, layers, columns, "float64", capacity=rows, loss=loss, loss_sum=loss_sum)
+def check_all_gradients(kind, layers, rng, loss, columns=4, rows=5, **how):
+    b = bench(kind, layers, columns, "float64", capacity=rows, loss=loss, **how)
     order = np.arange(rows)
 
     def value(X):
@@ -203,9 +208,11 @@ def test_signed_gradients_of_every_op(kind, case, rng):
 
 @every_executor
 @pytest.mark.parametrize("loss_sum", [False, True])
-@pytest.mark.parametrize("loss", ["cross_entropy", "binary_cross_entropy", "mean_squared_error"])
+@pytest.mark.parametrize("loss", LOSSES)
 def test_signed_gradients_of_every_loss(kind, loss, loss_sum, rng):
-    check_all_gradients(kind, [Dense(4), "tanh", Dense(4)], rng, loss, loss_sum=loss_sum)
+    check_all_gradients(
+        kind, [Dense(4), "tanh", Dense(4)], rng, loss, loss_sum=loss_sum, loss_parameter=LOSSES[loss]
+    )
 
 
 def nested(rng, width, depth):
@@ -373,6 +380,49 @@ def test_whole_steps(loss, optimizer, dtype, rng):
     for a, b in zip(compiled.slots, readable.slots, strict=True):
         for name, moment in readable.read(b).items():
             assert_close(compiled.read(a)[name], moment, dtype, name)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("loss_sum", [False, True])
+@pytest.mark.parametrize("loss", [*LOSSES, "soft"])
+def test_losses_and_weights(loss, loss_sum, weighted, dtype, rng):
+    """Whole steps of every loss, also smoothed and with probabilities for targets, on one thread and on two."""
+    name, parameter, soft = loss, LOSSES.get(loss, 0.2), loss == "soft"
+    name = "cross_entropy" if soft else loss
+    layers = [Dense(19), "tanh", Dense(18)]
+    how = {
+        "capacity": 8,
+        "loss": name,
+        "loss_parameter": parameter,
+        "loss_sum": loss_sum,
+        "input_gradient": False,
+    }
+    X, targets = data(rng, 37, 13, 18, dtype, name)
+    if soft:
+        targets = rng.dirichlet(np.ones(18), 37).astype(dtype)
+    weights = rng.integers(0, 3, 37) * 0.75 if weighted else None
+    order, results = rng.permutation(37), []
+    if weighted:
+        weights[order[8:16]] = 0  # a whole batch that is absent
+    benches = [*pair(layers, 13, dtype, **how), bench("compiled", layers, 13, dtype, threads=2, **how)]
+    for b in benches:
+        b.executor.bind(X, targets, weights)
+        losses, norms, counts = np.zeros((3, 5))
+        b.executor.begin(order, 8, merge_single=False, shuffle=False, seed=0, number=0)
+        b.executor.prepare(
+            5, mode=TRAINING, hyper=HYPER | {"optimizer": 0, "lr": 0.01}, seed=0, step=1, losses=losses, norms=norms,
+            weights=counts,
+        )  # fmt: skip
+        assert b.executor.run() == (5, 0)
+        results.append((losses, norms, counts))
+    for got, wanted in zip(results[0], results[1], strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=tolerance(dtype), atol=1e-30)
+    for got, wanted in zip(results[0], results[2], strict=True):
+        np.testing.assert_array_equal(got, wanted)
+    if weighted:
+        assert (results[0][0][1], results[0][1][1], results[0][2][1]) == (0, 0, 0)
+    for name, parameter in benches[1].read(benches[1].parameters).items():
+        assert_close(benches[0].read(benches[0].parameters)[name], parameter, dtype, name)
 
 
 @pytest.mark.parametrize("number", range(30))

@@ -78,7 +78,13 @@ def test_known_classes_keep_their_coding():
         (["a", "b"], 3, "auto", "which output is which"),
         ([0, 1, 2], 1, "auto", "3 different labels"),
         ([0, 1], 1, "cross_entropy", "binary_cross_entropy"),
-        (np.eye(3), 3, "cross_entropy", r"y.argmax\(axis=1\)"),
+        (np.eye(3) * 2, 3, "cross_entropy", r"targets\[0, 0\] is 2.0; probabilities are from 0 to 1"),
+        (np.eye(3) / 2, 3, "cross_entropy", r"targets\[0\] sums to 0.5"),
+        (np.eye(3), 4, "cross_entropy", r"labels must have shape"),
+        ([[1, -2]], 2, "poisson", "at least 0; y has -2.0 at row 0, column 1"),
+        ([0.5, 1.5], 3, "gaussian_nll", "two outputs for each target .* the network has 3"),
+        ([0.5, 1.5], 4, "gaussian_nll", "1 columns, the network has outputs for 2 targets"),
+        ([[0, 1], [2, 1]], 2, "auto", r"labels must have shape"),
         ([0.0, np.nan, 1.0], 3, "cross_entropy", "y has nan at row 1"),
         ([0.5, np.inf], 1, "auto", "y has inf at row 1, column 0"),
         ([1e300], 1, "auto", "too large for float32"),
@@ -104,3 +110,29 @@ def test_a_class_that_is_absent_keeps_its_output(rng):
     net.fit(X, np.where(X[:, 0] > 0, 2, 0), epochs=100, optimizer="adam(0.02)", seed=0)
     assert set(net.predict(X)) == {0, 2}
     assert net.predict_proba(X).shape == (20, 3)
+
+
+def test_a_matrix_of_zeros_and_ones_is_several_labels_a_row():
+    for y in (
+        np.array([[1, 0, 1], [0, 0, 0]]),
+        np.array([[True, False, True], [False] * 3]),
+        [[1, 0, 1], [0, 0, 0]],
+    ):
+        name, values, classes = codes(y)
+        assert (name, values, classes) == ("binary_cross_entropy", [[1, 0, 1], [0, 0, 0]], None)
+    assert codes(np.array([[1.0, 0.0], [0.0, 0.0]]), outputs=2)[0] == "mse"
+
+
+def test_probabilities_of_all_classes():
+    name, values, classes = codes([[0.25, 0.75, 0.0], [0, 1, 0]], loss="cross_entropy")
+    assert (name, values, classes) == ("cross_entropy", [[0.25, 0.75, 0.0], [0, 1, 0]], None)
+
+
+def test_gaussian_nll_has_a_target_for_two_outputs():
+    assert codes([1.0, 2.0], outputs=2, loss="gaussian_nll") == ("gaussian_nll", [[1.0], [2.0]], None)
+
+
+def test_weights_go_with_their_rows():
+    targets = encode([0, 1, 1], "auto", 2, F32, sample_weight=[1, 2, 3])
+    assert targets.of_rows(np.array([2, 0])).weights.tolist() == [3, 1]
+    assert targets.of_rows(np.array([2, 0])).values.tolist() == [1, 0]

@@ -37,7 +37,7 @@ def rule(evidence: Evidence) -> Fault | None:
     norms = np.concatenate([records["weight_gradient"]["norm"], records["bias_gradient"]])
     norm = math.hypot(*norms[norms > 0])
     if isinstance(evidence.optimizer, SGD):
-        overshoot = evidence.optimizer.lr * norm * norm / books.ledger.loss if books.ledger.loss > 0 else 0.0
+        overshoot = evidence.optimizer.lr * norm * norm / evidence.loss if evidence.loss > 0 else 0.0
         bound = 1.0
     else:
         overshoot = evidence.optimizer.lr * 10.0 ** min(excess, 300.0)

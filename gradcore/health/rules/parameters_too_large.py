@@ -23,13 +23,13 @@ def rule(evidence: Evidence) -> Fault | None:
     books = evidence.books
     if books.ledger.step is not None:
         return None  # training made them: that is told of its steps
-    if not (books.finite and evidence.loss_known and evidence.constant_loss > 0 and books.ledger.loss > 0):
+    if not (books.finite and evidence.loss_known and evidence.constant_loss > 0 and evidence.loss > 0):
         return None
     large = evidence.outweighing_parameters(1.0)
     if not large:
         return None
     promised = GRANTED * STEPS * 10 ** evidence.measures["promise"]
-    excess = 1 - evidence.constant_loss / books.ledger.loss
+    excess = 1 - evidence.constant_loss / evidence.loss
     if not (excess > BAR and promised < excess):
         digits = 1 / float(np.finfo(books.ledger.dtype).eps)
         large = evidence.outweighing_parameters(digits) if books.layers.lost(books.ledger.dtype)[-1] else ()

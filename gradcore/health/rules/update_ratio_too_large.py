@@ -19,13 +19,13 @@ def rule(evidence: Evidence) -> Fault | None:
     Adam and AdamW bound their steps themselves.  (An excess of backward gain is the business of the exploding rule.)
     """
     books, optimizer = evidence.books, evidence.optimizer
-    if not books.finite or not isinstance(optimizer, SGD) or not books.ledger.loss > 0:
+    if not books.finite or not isinstance(optimizer, SGD) or not evidence.loss > 0:
         return None
     records, layers = books.ledger.records, books.layers
     norms = records["weight_gradient"]["norm"][layers.op]
     ratio = optimizer.lr * norms / np.where(layers.weight_norm > 0, layers.weight_norm, np.inf)
     everything = np.concatenate([norms, records["bias_gradient"][layers.op]])
-    promise = optimizer.lr * math.hypot(*everything[everything > 0]) ** 2 / books.ledger.loss
+    promise = optimizer.lr * math.hypot(*everything[everything > 0]) ** 2 / evidence.loss
     if not (ratio.max(initial=0.0) > 1 and promise > 1):
         return None
     where = np.flatnonzero(ratio > 1)
