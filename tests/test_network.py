@@ -475,3 +475,46 @@ def test_a_projecting_network_trains_and_is_copied():
         branch = x @ p["0.weight"].T + p["0.bias"]
         x = x @ p["projection.weight"].T + layer.scale * (np.tanh(branch) if i < 2 else branch)
     np.testing.assert_allclose(net.forward(X[:4]), x, rtol=1e-12)
+
+
+def test_predictions_of_rates_and_of_means(rng):
+    X = rng.normal(size=(40, 3))
+    net = mlp([3, 8, 2], dtype="float64", seed=0)
+    net.fit(X, rng.poisson(3.0, (40, 2)), loss="poisson", epochs=1, seed=0)
+    np.testing.assert_array_equal(net.predict(X), np.exp(net.forward(X)))
+    y = rng.normal(size=40)
+    net = mlp([3, 8, 2], dtype="float64", seed=0)
+    net.fit(X, y, loss="gaussian_nll", epochs=1, seed=0)
+    means = net.forward(X)[:, 0]
+    np.testing.assert_array_equal(net.predict(X), means)
+    r2 = 1 - np.sum((y - means) ** 2) / np.sum((y - y.mean()) ** 2)
+    assert net.evaluate(X, y)["r2"] == pytest.approx(r2, rel=1e-12)
+    with pytest.raises(ValueError, match="trained towards numbers"):
+        net.predict_proba(X)
+
+
+def test_several_labels_in_each_row(rng):
+    X = rng.normal(size=(60, 4))
+    y = (X[:, :3] > 0).astype(int)
+    net = mlp([4, 16, 3], seed=0)
+    history = net.fit(X, y, optimizer="adam(0.03)", epochs=60, seed=0)
+    assert history.loss_name == "binary_cross_entropy"
+    assert net.predict(X).shape == (60, 3)
+    assert set(np.unique(net.predict(X))) == {0, 1}
+    assert net.predict_proba(X).shape == (60, 3)
+    accuracy = net.evaluate(X, y)["accuracy"]
+    assert accuracy == pytest.approx(np.mean(net.predict(X) == y))
+    assert accuracy > 0.95
+
+
+def test_probabilities_for_targets(rng):
+    """A network taught with the probabilities of another comes to the same ones."""
+    X = rng.normal(size=(100, 3))
+    teacher = mlp([3, 3], dtype="float64", seed=1)
+    y = teacher.predict_proba(X)
+    net = mlp([3, 3], dtype="float64", seed=0)
+    history = net.fit(X, y, loss="cross_entropy", optimizer="adam(0.05)", epochs=200, seed=0)
+    np.testing.assert_allclose(net.predict_proba(X), y, atol=1e-3)
+    assert history.history["loss"][-1] == pytest.approx(history.least_loss, abs=1e-4)
+    np.testing.assert_array_equal(net.predict(X), y.argmax(axis=1))
+    assert net.evaluate(X, y)["accuracy"] == 1.0

@@ -220,3 +220,44 @@ def test_three_hundred_layers():
     )
     assert diagnosis.faults[0].kind == "vanishing_gradient"
     assert max(map(len, str(diagnosis).split("\n"))) <= 80
+
+
+@pytest.mark.parametrize(
+    "loss", ["mae", "huber(delta=0.5)", "quantile(q=0.9)", "poisson", "gaussian_nll",
+             "cross_entropy(label_smoothing=0.2)", "cross_entropy", "binary_cross_entropy"],
+)  # fmt: skip
+def test_every_loss_is_judged_from_its_least(loss, rng):
+    """A sound network is healthy and a vanishing one is found, also where losses are negative or never reach zero."""
+    X = rng.normal(size=(200, 6))
+    y = {
+        "poisson": rng.poisson(np.exp(X[:, 0])).astype(float),
+        "cross_entropy(label_smoothing=0.2)": (X[:, 0] > 0).astype(int),
+        "cross_entropy": np.stack([X[:, 0] > 0, X[:, 0] <= 0], 1) * 0.8 + 0.1,
+        "binary_cross_entropy": (X[:, :2] > 0).astype(int),
+    }.get(loss, 0.1 * X[:, 0])
+    outputs = 1 if y.ndim == 1 and y.dtype.kind == "f" and loss != "gaussian_nll" else 2
+    sound = mlp([6, 32, 32, outputs], activation="tanh", seed=0)
+    assert diagnose(sound, X, y, loss=loss).faults == ()
+    sick = mlp([6, *[32] * 15, outputs], activation="sigmoid", init="normal(0.01)", seed=0)
+    found = diagnose(sick, X, y, loss=loss, steps=20 if loss == "gaussian_nll" else 0)
+    assert found.faults[0].kind == "vanishing_gradient"
+    if found.trace is not None:
+        assert found.trace.counted[1] == pytest.approx(0.5)
+
+
+def test_counts_are_not_standardised(rng):
+    """They would not be counts any more."""
+    X, y = rng.normal(size=(60, 3)), rng.poisson(500.0, 60).astype(float)
+    outcomes = diagnose(mlp([3, 8, 1], seed=0), X, y, loss="poisson").what_if.outcomes
+    assert outcomes
+    assert not any(outcome.change.standardise_targets for outcome in outcomes)
+
+
+@pytest.mark.parametrize("loss", ["mae", "huber", "quantile", "poisson"])
+def test_targets_out_of_reach_of_the_output_activation(loss, rng):
+    X, y = rng.normal(size=(60, 3)), 100 + rng.normal(size=60)
+    bounded = mlp([3, 8, 1], seed=0)
+    net = bounded.rebuilt([*bounded.layers, "sigmoid"])
+    assert diagnose(net, X, y, loss=loss).faults[0].evidence["output"] == "sigmoid 1"
+    near = rng.uniform(1, np.e, 60) if loss == "poisson" else rng.random(60)
+    assert not any("output" in fault.evidence for fault in diagnose(net, X, near, loss=loss).faults)
