@@ -21,6 +21,9 @@ ClassWeight = Mapping[Any, float] | ArrayLike | Literal["balanced"] | None
 # How far the sum of a row of probabilities may be from 1: what rounding to float16 does to one.
 SUM_TOLERANCE = 1e-3
 
+# Smallest weight other than 0.
+LEAST_WEIGHT = 1e-300
+
 
 def check_quantile(name: str, value: Any) -> float:
     """Return `value` as a float strictly between 0 and 1."""
@@ -405,7 +408,7 @@ def check_weights(name: str, weights: Any, count: int) -> NDArray[np.float64]:
     TypeError
         Not numbers.
     ValueError
-        Not one for each, negative, not finite, or a sum that is not finite.
+        Not one for each, negative, too small, not finite, or a sum that is not finite.
     """
     array = np.asarray(weights)
     if array.dtype.kind not in "buif":
@@ -413,10 +416,13 @@ def check_weights(name: str, weights: Any, count: int) -> NDArray[np.float64]:
     if array.shape not in ((count,), (count, 1)):
         raise ValueError(f"{name} must have shape ({count},), got {array.shape}")
     values = np.ascontiguousarray(array.reshape(-1), np.float64)
-    wrong = ~((values >= 0) & (values < np.inf))
+    # the mean over weights divides by their sum
+    wrong = ~((values == 0) | ((values >= LEAST_WEIGHT) & (values < np.inf)))
     if wrong.any():
         at = int(wrong.argmax())
-        raise ValueError(f"{name}[{at}] is {values[at]}; weights must be finite and at least 0")
+        raise ValueError(
+            f"{name}[{at}] is {values[at]}; weights must be 0 or finite and at least {LEAST_WEIGHT}"
+        )
     with np.errstate(over="ignore"):
         if not np.isfinite(values.sum()):
             raise ValueError(f"{name}: the sum of the weights is not finite; scale them down")

@@ -210,6 +210,7 @@ def test_the_books_of_a_weighted_step():
         ({"sample_weight": np.ones(3)}, r"sample_weight must have shape \(24,\), got \(3,\)"),
         ({"sample_weight": np.where(np.arange(ROWS) == 5, -1, 1)}, r"sample_weight\[5\] is -1.0"),
         ({"sample_weight": np.where(np.arange(ROWS) == 5, np.nan, 1)}, r"sample_weight\[5\] is nan"),
+        ({"sample_weight": np.full(ROWS, 1e-310)}, "at least 1e-300"),
         ({"sample_weight": np.full(ROWS, 1e308)}, "the sum of the weights is not finite"),
         ({"sample_weight": ["a"] * ROWS}, "sample_weight must hold numbers"),
         ({"class_weight": "balance"}, "class_weight must be 'balanced'"),
