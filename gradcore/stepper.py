@@ -157,7 +157,7 @@ class Stepper:
             X = np.require(as_inputs(X, self._columns, self._dtype, finite=False), requirements="A")
         if not self._direct or type(y) is not np.ndarray or (y.dtype, y.ndim) != self._target_kind:
             y = self._targets(y)
-        y = np.require(y, requirements="CA")
+        y = np.require(y, requirements=["C", "A"])
         weights = None if sample_weight is None else check_weights("sample_weight", sample_weight, len(X))
         rows = len(X)
         if rows != len(y) or not 0 < rows <= self._settings.batch_size:
