@@ -81,6 +81,52 @@ def numpy_gelu(x: np.ndarray, out: np.ndarray) -> None:
     np.multiply(out, x, out=out)
 
 
+def numpy_gelu_tanh(x: np.ndarray, out: np.ndarray) -> None:
+    np.multiply(x, x, out=out)
+    np.multiply(out, np.float32(0.044715), out=out)
+    np.add(out, 1, out=out)
+    np.multiply(out, x, out=out)
+    np.multiply(out, np.float32(0.7978845608), out=out)
+    np.tanh(out, out=out)
+    np.add(out, 1, out=out)
+    np.multiply(out, x, out=out)
+    np.multiply(out, np.float32(0.5), out=out)
+
+
+def numpy_silu(x: np.ndarray, out: np.ndarray) -> None:
+    numpy_sigmoid(x, out)
+    np.multiply(out, x, out=out)
+
+
+def numpy_mish(x: np.ndarray, out: np.ndarray) -> None:
+    np.logaddexp(x, np.float32(0), out=out)
+    np.tanh(out, out=out)
+    np.multiply(out, x, out=out)
+
+
+def numpy_log_sigmoid(x: np.ndarray, out: np.ndarray) -> None:
+    np.negative(x, out=out)
+    np.logaddexp(out, np.float32(0), out=out)
+    np.negative(out, out=out)
+
+
+def numpy_softsign(x: np.ndarray, out: np.ndarray) -> None:
+    np.abs(x, out=out)
+    np.add(out, 1, out=out)
+    np.divide(x, out, out=out)
+
+
+def numpy_hard_sigmoid(x: np.ndarray, out: np.ndarray) -> None:
+    np.add(x, 3, out=out)
+    np.clip(out, 0, 6, out=out)
+    np.divide(out, 6, out=out)
+
+
+def numpy_hard_silu(x: np.ndarray, out: np.ndarray) -> None:
+    numpy_hard_sigmoid(x, out)
+    np.multiply(out, x, out=out)
+
+
 NUMPY_ACTIVATIONS: dict[str, Callable[[np.ndarray, np.ndarray], Any]] = {
     "identity": lambda x, out: np.copyto(out, x),
     "sigmoid": numpy_sigmoid,
@@ -91,6 +137,17 @@ NUMPY_ACTIVATIONS: dict[str, Callable[[np.ndarray, np.ndarray], Any]] = {
     "selu": numpy_selu,
     "gelu": numpy_gelu,
     "exponential": lambda x, out: np.exp(x, out=out),
+    "gelu_tanh": numpy_gelu_tanh,
+    "silu": numpy_silu,
+    "mish": numpy_mish,
+    "softplus": lambda x, out: np.logaddexp(x, np.float32(0), out=out),
+    "log_sigmoid": numpy_log_sigmoid,
+    "softsign": numpy_softsign,
+    "relu6": lambda x, out: np.clip(x, 0, 6, out=out),
+    "hard_tanh": lambda x, out: np.clip(x, -1, 1, out=out),
+    "hard_sigmoid": numpy_hard_sigmoid,
+    "hard_silu": numpy_hard_silu,
+    "celu": numpy_elu,  # with alpha 1 the two are one
 }
 
 
@@ -108,6 +165,17 @@ def torch_activation(name: str) -> Callable[[Any, Any], Any]:
         "selu": lambda x, out: aten.elu.out(x, 1.6732632423543772, 1.0507009873554805, 1, out=out),
         "gelu": lambda x, out: aten.gelu.out(x, out=out),
         "exponential": lambda x, out: torch.exp(x, out=out),
+        "gelu_tanh": lambda x, out: aten.gelu.out(x, approximate="tanh", out=out),
+        "silu": lambda x, out: aten.silu.out(x, out=out),
+        "mish": lambda x, out: aten.mish.out(x, out=out),
+        "softplus": lambda x, out: aten.softplus.out(x, out=out),
+        "log_sigmoid": lambda x, out: aten.log_sigmoid.out(x, out=out),
+        "softsign": lambda x, out: torch.div(x, x.abs().add_(1), out=out),
+        "relu6": lambda x, out: aten.hardtanh.out(x, 0, 6, out=out),
+        "hard_tanh": lambda x, out: aten.hardtanh.out(x, out=out),
+        "hard_sigmoid": lambda x, out: aten.hardsigmoid.out(x, out=out),
+        "hard_silu": lambda x, out: aten.hardswish.out(x, out=out),
+        "celu": lambda x, out: aten.elu.out(x, out=out),
     }[name]
 
 
@@ -116,7 +184,11 @@ def jax_activation(name: str) -> Callable[[Any], Any]:
 
     if name == "gelu":
         return lambda x: jax.nn.gelu(x, approximate=False)
-    return {"identity": jax.numpy.copy, "exponential": jax.numpy.exp}.get(name) or getattr(jax.nn, name)
+    elsewhere = {
+        "identity": jax.numpy.copy, "exponential": jax.numpy.exp, "gelu_tanh": jax.nn.gelu,
+        "softsign": jax.nn.soft_sign,
+    }  # fmt: skip
+    return elsewhere.get(name) or getattr(jax.nn, name)
 
 
 def activation(name: str, size: int) -> dict[str, Run]:

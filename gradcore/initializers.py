@@ -479,8 +479,8 @@ def _resolve_text(text: str) -> Initializer:
 def auto_for(activation: ActivationInfo | None, parameter: float | None = None) -> Initializer:
     """Return what ``init="auto"`` means in front of `activation` (None: the output of the network).
 
-    The ReLU family gets He's weights, SELU LeCun's, tanh, sigmoid, identity and the output Glorot's; ELU and
-    GELU the variance that keeps unit pre-activations at unit variance (`moment_normal`).
+    ReLU, leaky ReLU and ReLU6 get He's weights, SELU LeCun's, what is bounded, identity and the output Glorot's; ELU,
+    CELU, GELU, SiLU, mish and softplus the variance that keeps unit pre-activations at unit variance (`moment_normal`).
 
     Examples
     --------

@@ -465,17 +465,29 @@ def _layer(module: nn.Module) -> Layer | None:
     return Activation(spec) if spec is not None else None
 
 
+_PLAIN = {
+    nn.ReLU: "relu", nn.Tanh: "tanh", nn.Sigmoid: "sigmoid", nn.SELU: "selu", nn.ReLU6: "relu6", nn.SiLU: "silu",
+    nn.Mish: "mish", nn.Softsign: "softsign", nn.LogSigmoid: "log_sigmoid", nn.Hardsigmoid: "hard_sigmoid",
+    nn.Hardswish: "hard_silu",
+}  # fmt: skip
+
+
 def _activation(module: nn.Module) -> str | None:
     """Return the spec of an activation module; None for one that gradcore does not have."""
-    plain = {nn.ReLU: "relu", nn.Tanh: "tanh", nn.Sigmoid: "sigmoid", nn.SELU: "selu"}
-    if type(module) in plain:
-        return plain[type(module)]
+    if type(module) in _PLAIN:
+        return _PLAIN[type(module)]
     if isinstance(module, nn.LeakyReLU):
         return f"leaky_relu({module.negative_slope})"
     if isinstance(module, nn.ELU):
         return f"elu({module.alpha})"
-    if isinstance(module, nn.GELU) and module.approximate == "none":
-        return "gelu"
+    if isinstance(module, nn.CELU) and module.alpha > 0:
+        return f"celu({module.alpha})"
+    if isinstance(module, nn.GELU):
+        return {"none": "gelu", "tanh": "gelu_tanh"}.get(module.approximate)
+    if type(module) is nn.Hardtanh and (module.min_val, module.max_val) == (-1, 1):
+        return "hard_tanh"
+    if isinstance(module, nn.Softplus) and module.beta == 1 and module.threshold >= 20:
+        return "softplus"
     return "softmax" if isinstance(module, nn.Softmax) and module.dim in (1, -1) else None
 
 

@@ -219,7 +219,11 @@ AUTO = {
     "relu": "he_normal",
     "leaky_relu": "he_normal(0.01)",
     "leaky_relu(0.2)": "he_normal(0.2)",
+    "relu6": "he_normal",
     "selu": "lecun_normal",
+    "hard_tanh": "glorot_normal",
+    "hard_sigmoid": "glorot_normal",
+    "softsign": "glorot_normal",
     "exponential": "glorot_normal",
     "softmax": "glorot_normal",
 }
@@ -234,7 +238,11 @@ def test_auto_at_the_output():
     assert str(auto_for(None)) == "glorot_normal"
 
 
-@pytest.mark.parametrize("spec", ["relu", "leaky_relu(0.3)", "selu", "elu", "elu(2)", "gelu"])
+@pytest.mark.parametrize(
+    "spec",
+    ["relu", "leaky_relu(0.3)", "selu", "elu", "elu(2)", "gelu", "gelu_tanh", "silu", "hard_silu", "mish", "celu",
+     "celu(0.5)", "softplus", "log_sigmoid"],
+)  # fmt: skip
 def test_auto_keeps_unit_preactivations_at_unit_variance(spec):
     info, parameter = activations.resolve(spec)
     f = getattr(activations, info.name)
@@ -242,7 +250,8 @@ def test_auto_keeps_unit_preactivations_at_unit_variance(spec):
     z = rng.normal(size=(4000, 200))
     a = f(z, parameter) if info.parameter_name else f(z)
     w = auto_for(info, parameter)((200, 200), rng=1, dtype="float64")
-    assert (a @ w.T).std() == pytest.approx(1, rel=0.03)
+    # what all units have in common leaves the variance to the 200 sums of weights
+    assert (a @ w.T).std() == pytest.approx(1, rel=0.1 if info.name in ("softplus", "log_sigmoid") else 0.03)
 
 
 LAYERS = [

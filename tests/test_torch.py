@@ -76,8 +76,11 @@ def test_the_sick_demonstration_through_torch():
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize(
-    "activation", [nn.Tanh, nn.ReLU, nn.SELU, nn.GELU, lambda: nn.LeakyReLU(0.2), nn.ELU]
-)
+    "activation",
+    [nn.Tanh, nn.ReLU, nn.SELU, nn.GELU, lambda: nn.LeakyReLU(0.2), nn.ELU, lambda: nn.CELU(0.5), nn.SiLU, nn.Mish,
+     lambda: nn.GELU(approximate="tanh"), nn.Softplus, nn.LogSigmoid, nn.Softsign, nn.ReLU6, nn.Hardtanh,
+     nn.Hardsigmoid, nn.Hardswish],
+)  # fmt: skip
 def test_a_chain_has_the_same_gradients(activation, dtype):
     model, x = chain(3, activation, std=None, width=16, dtype=dtype), X[:64].to(dtype)
     net = gt.translate(model, x)
@@ -86,6 +89,14 @@ def test_a_chain_has_the_same_gradients(activation, dtype):
     assert loss == pytest.approx(float(LOSS(model(x), Y[:64]).detach()), rel=1e-5)
     for ours, theirs in zip(gradients.values(), model.parameters(), strict=True):
         np.testing.assert_allclose(ours, theirs.grad.numpy(), rtol=2e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "module",
+    [nn.Softplus(beta=2), nn.Softplus(threshold=1), nn.Hardtanh(0, 1), nn.CELU(-1.0), nn.Hardshrink()],
+)
+def test_activations_that_are_not_quite_ours_are_not_taken_for_them(module):
+    assert gt._activation(module) is None
 
 
 def test_recorded_arrays_make_the_ledger_of_the_translated_network():

@@ -15,6 +15,13 @@ ACTIVATIONS = {
     "gelu": torch.nn.GELU,
     "elu": torch.nn.ELU,
     "selu": torch.nn.SELU,
+    "celu(0.7)": lambda: torch.nn.CELU(0.7),
+    "gelu_tanh": lambda: torch.nn.GELU(approximate="tanh"),
+    "silu": torch.nn.SiLU,
+    "mish": torch.nn.Mish,
+    "softplus": lambda: torch.nn.Softplus(threshold=40),
+    "log_sigmoid": torch.nn.LogSigmoid,
+    "softsign": torch.nn.Softsign,
 }
 OPTIMIZERS = {
     "sgd(0.01)": lambda p: torch.optim.SGD(p, 0.01),

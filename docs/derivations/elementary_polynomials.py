@@ -55,12 +55,19 @@ def expm1_tail(r: mp.mpf) -> mp.mpf:
     return (mp.expm1(r) - r) / r**2
 
 
-def log1p_tail(z: mp.mpf) -> mp.mpf:
-    """(log((1 + s) / (1 - s)) - 2s) / s³ with s² = z."""
-    if abs(z) < mp.mpf("1e-30"):
-        return mp.mpf(2) / 3 + z * 2 / 5
-    s = mp.sqrt(z)
-    return (2 * mp.atanh(s) - 2 * s) / s**3
+def log1p_tail(y: mp.mpf) -> mp.mpf:
+    """(log(1 + y) - y) / y²."""
+    if abs(y) < mp.mpf("1e-20"):
+        return -mp.mpf(1) / 2 + y / 3
+    return (mp.log1p(y) - y) / y**2
+
+
+def tanh_tail(w: mp.mpf) -> mp.mpf:
+    """(tanh(t) - t) / t³ with t² = w."""
+    if w < mp.mpf("1e-20"):
+        return -mp.mpf(1) / 3 + w * 2 / 15
+    t = mp.sqrt(w)
+    return (mp.tanh(t) - t) / t**3
 
 
 def normal_tail(q: mp.mpf, k: mp.mpf) -> mp.mpf:
@@ -82,8 +89,13 @@ half = LN2 / 2 * mp.mpf("1.0002")  # a little beyond ½ ln2: n is rounded from a
 for dtype, degree in zip(DTYPES, (5, 10), strict=True):
     polynomial("expm1: (exp(r) - 1 - r) / r²", expm1_tail, -half, half, degree, dtype)
 
-for dtype, degree in zip(DTYPES, (4, 9), strict=True):
-    polynomial("log1p: (2 atanh(s) - 2s) / s³ in s²", log1p_tail, mp.mpf(0), mp.mpf(1) / 9, degree, dtype)
+for dtype, degree in zip(DTYPES, (8, 19), strict=True):
+    low, high = -mp.mpf(1) / 4, mp.mpf(1) / 2
+    polynomial("log1p: (log(1 + y) - y) / y²", log1p_tail, low, high, degree, dtype)
+
+for dtype, degree in zip(DTYPES, (4, 10), strict=True):
+    # a little beyond ½ log 3, where tanh is ½
+    polynomial("tanh: (tanh(t) - t) / t³ in t²", tanh_tail, mp.mpf(0), mp.mpf("0.56") ** 2, degree, dtype)
 
 for dtype, centre, largest, degree in zip(DTYPES, ("4", "3.5"), ("14.75", "38.75"), (10, 24), strict=True):
     k, t_high = mp.mpf(centre), mp.mpf(largest)
@@ -118,6 +130,31 @@ for dtype in DTYPES:
         f"{rounded(product - high, dtype)}"
     )
 
-# the largest slope of gelu: its second derivative φ(x)(2 - x²) vanishes at √2
-x = mp.sqrt(2)
-print(f"\ngelu: largest slope {mp.nstr(mp.ncdf(x) + x * mp.npdf(x), 20)}")
+# gelu_tanh: y = z (a + b z²) with a = 2 sqrt(2/π) and b = 0.044715 a
+a = 2 * mp.sqrt(2 / mp.pi)
+b = a * mp.mpf("0.044715")
+for dtype in DTYPES:
+    parts = []
+    for constant in (a, b):
+        high = leading_bits(constant, np.finfo(dtype).nmant + 1)
+        parts.append(f"{rounded(high, dtype)} + {rounded(constant - high, dtype)}")
+    print(f"\ngelu_tanh, {dtype.__name__}: a = {parts[0]}, b = {parts[1]}")
+
+
+def sigmoid(y: mp.mpf) -> mp.mpf:
+    """1 / (1 + exp(-y))."""
+    return 1 / (1 + mp.exp(-y))
+
+
+# the largest slope, where the second derivative vanishes (of gelu, φ(x)(2 - x²), at √2), and the least output
+for name, f in {
+    "gelu": lambda z: z * mp.ncdf(z),
+    "gelu_tanh": lambda z: z * sigmoid(z * (a + b * z * z)),
+    "silu": lambda z: z * sigmoid(z),
+    "mish": lambda z: z * mp.tanh(mp.log1p(mp.exp(z))),
+}.items():
+    steepest = mp.findroot(lambda z, f=f: mp.diff(f, z, 2), mp.mpf("1.8"))
+    lowest = mp.findroot(lambda z, f=f: mp.diff(f, z), -mp.mpf(1))
+    print(
+        f"\n{name}: largest slope {mp.nstr(mp.diff(f, steepest), 20)}, least output {mp.nstr(f(lowest), 20)}"
+    )

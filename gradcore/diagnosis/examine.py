@@ -8,6 +8,7 @@ from functools import cached_property, partial
 import numpy as np
 
 from gradcore import kernels
+from gradcore.activations import REGISTRY, SOFTMAX
 from gradcore.diagnosis.changes import Change
 from gradcore.diagnosis.observe import Batch, observe, watch
 from gradcore.diagnosis.variants import Variants
@@ -28,13 +29,7 @@ LEDGERS = 60
 
 
 # What an output activation can make, by its code.
-OUTPUT_BOUNDS = {
-    kernels.ACTIVATION_CODES[name]: bounds
-    for name, bounds in {
-        "sigmoid": (0.0, 1.0), "softmax": (0.0, 1.0), "tanh": (-1.0, 1.0), "relu": (0.0, np.inf),
-        "exponential": (0.0, np.inf), "elu": (-1.0, np.inf), "selu": (-1.7581, np.inf), "gelu": (-0.17, np.inf),
-    }.items()
-}  # fmt: skip
+OUTPUT_BOUNDS = {info.code: info.outputs for info in (*REGISTRY.values(), SOFTMAX)}
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ _CODES = max(kernels.ACTIVATION_CODES.values()) + 1
 _KINKED, _BOUNDED = np.zeros(_CODES), np.zeros(_CODES)
 for _info in REGISTRY.values():
     _KINKED[_info.code], _BOUNDED[_info.code] = (
-        _info.name in ("relu", "leaky_relu", "elu", "selu", "gelu"),
+        _info.rectifier,
         _info.bounded,
     )
 

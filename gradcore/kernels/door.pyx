@@ -64,7 +64,10 @@ cdef extern from "<string.h>" nogil:
 OP_KINDS = {"dense": DENSE, "activation": ACTIVATION, "batch_norm": BATCH_NORM, "dropout": DROPOUT, "fork": FORK,
             "join": JOIN, "layer_norm": LAYER_NORM}
 ACTIVATION_CODES = {"identity": IDENTITY, "sigmoid": SIGMOID, "tanh": TANH, "relu": RELU, "leaky_relu": LEAKY_RELU,
-                    "selu": SELU, "elu": ELU, "gelu": GELU, "exponential": EXPONENTIAL, "softmax": SOFTMAX}
+                    "selu": SELU, "elu": ELU, "gelu": GELU, "exponential": EXPONENTIAL, "gelu_tanh": GELU_TANH,
+                    "silu": SILU, "mish": MISH, "softplus": SOFTPLUS, "log_sigmoid": LOG_SIGMOID,
+                    "softsign": SOFTSIGN, "relu6": RELU6, "hard_tanh": HARD_TANH, "hard_sigmoid": HARD_SIGMOID,
+                    "hard_silu": HARD_SILU, "celu": CELU, "softmax": SOFTMAX}
 LOSS_CODES = {"cross_entropy": CROSS_ENTROPY, "binary_cross_entropy": BINARY_CROSS_ENTROPY,
               "mean_squared_error": MEAN_SQUARED_ERROR, "no_loss": NO_LOSS, "mean_absolute_error": MEAN_ABSOLUTE_ERROR,
               "huber": HUBER, "poisson": POISSON, "quantile": QUANTILE, "gaussian_nll": GAUSSIAN_NLL}

@@ -120,14 +120,90 @@ def exponential(z: Array, parameter: float) -> Pair:
     return e, e
 
 
+def gelu_tanh(z: Array, parameter: float) -> Pair:
+    """z · σ(y), y = 2 √(2/π) (z + 0.044715 z³) (Hendrycks and Gimpel 2016)."""
+    c = np.clip(z.astype(np.float64), -40, 40)  # σ is 0 or 1 outside
+    y = sqrt(8 / np.pi) * (c + 0.044715 * c**3)
+    chance, flank = sigmoid(y, 0)
+    slope = chance + c * sqrt(8 / np.pi) * (1 + 3 * 0.044715 * c * c) * flank
+    return np.where(z > 40, z, c * chance).astype(z.dtype), slope.astype(z.dtype)
+
+
+def silu(z: Array, parameter: float) -> Pair:
+    """z · σ(z) (Elfwing et al. 2018)."""
+    c = np.clip(z.astype(np.float64), -800, 800)  # σ is 0 or 1 outside
+    chance, flank = sigmoid(c, 0)
+    return np.where(z > 800, z, c * chance).astype(z.dtype), (chance + c * flank).astype(z.dtype)
+
+
+def mish(z: Array, parameter: float) -> Pair:
+    """z · t, t = tanh(log(1 + e^z)) (Misra 2020)."""
+    c = np.clip(z.astype(np.float64), -800, 800)
+    t, flank = tanh(softplus(c, 0)[0], 0)
+    return np.where(z > 800, z, c * t).astype(z.dtype), (t + c * flank * sigmoid(c, 0)[0]).astype(z.dtype)
+
+
+def softplus(z: Array, parameter: float) -> Pair:
+    """log(1 + e^z)."""
+    return np.maximum(z, 0) + np.log1p(np.exp(-np.abs(z))), sigmoid(z, 0)[0]
+
+
+def log_sigmoid(z: Array, parameter: float) -> Pair:
+    """log σ(z)."""
+    value, slope = softplus(-z, 0)
+    return -value, slope
+
+
+def softsign(z: Array, parameter: float) -> Pair:
+    """z / (1 + abs(z)) (Bergstra et al. 2009)."""
+    size = 1 + np.abs(z)
+    return np.where(np.isinf(z), np.sign(z), z / size).astype(z.dtype), 1 / size**2
+
+
+def relu6(z: Array, parameter: float) -> Pair:
+    """min(max(z, 0), 6); slope 0 at 0 and 6 (Krizhevsky 2010)."""
+    return np.clip(z, 0, 6), piecewise(z, piecewise(z - 6, 0, 1), 0) * (z != 6)
+
+
+def hard_tanh(z: Array, parameter: float) -> Pair:
+    """min(max(z, -1), 1); slope 0 at -1 and 1 (Collobert 2004)."""
+    return np.clip(z, -1, 1), piecewise(np.abs(z) - 1, 0, 1) * (np.abs(z) != 1)
+
+
+def hard_sigmoid(z: Array, parameter: float) -> Pair:
+    """min(max(z + 3, 0), 6) / 6; slope 0 at -3 and 3 (Howard et al. 2019)."""
+    return np.clip(z + 3, 0, 6) / 6, piecewise(np.abs(z) - 3, 0, 1 / 6) * (np.abs(z) != 3)
+
+
+def hard_silu(z: Array, parameter: float) -> Pair:
+    """z min(max(z + 3, 0), 6) / 6; slope 0 at -3, 1 at 3 (Howard et al. 2019)."""
+    value = np.where(z >= 3, z, np.where(z <= -3, 0, z * (z + 3) / 6)).astype(z.dtype)
+    return value, np.where(z >= 3, 1, np.where(z <= -3, 0, (2 * z + 3) / 6)).astype(z.dtype)
+
+
+def celu(z: Array, alpha: float) -> Pair:
+    """z or alpha · (e^(z / alpha) - 1) (Barron 2017); ReLU where alpha rounds to zero."""
+    if z.dtype.type(alpha) == 0:
+        return relu(z, 0)
+    below = np.minimum(z, 0) / z.dtype.type(alpha)
+    return piecewise(z, z, alpha * np.expm1(below)), piecewise(z, 1, np.exp(below))
+
+
 ACTIVATIONS: dict[str, Callable[[Array, float], Pair]] = {
-    f.__name__: f for f in (identity, sigmoid, tanh, relu, leaky_relu, selu, elu, gelu, exponential)
-}
+    f.__name__: f
+    for f in (
+        identity, sigmoid, tanh, relu, leaky_relu, selu, elu, gelu, exponential, gelu_tanh, silu, mish, softplus,
+        log_sigmoid, softsign, relu6, hard_tanh, hard_sigmoid, hard_silu, celu,
+    )
+}  # fmt: skip
 
 
 def largest_slope(name: str, parameter: float) -> float:
     """The largest abs(f′(z)) of an activation; the exponential, which has none, counts as 1."""
-    fixed = {"sigmoid": 0.25, "selu": SELU_SCALE * SELU_ALPHA, "gelu": 1.1289041451851548}
+    fixed = {
+        "sigmoid": 0.25, "selu": SELU_SCALE * SELU_ALPHA, "gelu": 1.1289041451851548, "gelu_tanh": 1.1289930686587718,
+        "silu": 1.0998393201288669, "mish": 1.088498161251728, "hard_sigmoid": 1 / 6, "hard_silu": 1.5,
+    }  # fmt: skip
     return max(1.0, abs(parameter)) if name in ("elu", "leaky_relu") else fixed.get(name, 1.0)
 
 

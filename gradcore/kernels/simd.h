@@ -45,7 +45,6 @@ SIMD vec vsplat(real x) { return x - (vec){0}; }           /* x - 0 keeps -0.0 a
 SIMD mask vbits(vec v) { return (mask)v; }
 SIMD vec vreal(mask m) { return (vec)m; }
 SIMD mask msplat(word x) { return x - (mask){0}; }
-SIMD vec vselect(mask m, vec yes, vec no) { return (vec)((m & (mask)yes) | (~m & (mask)no)); }
 SIMD mask vless(vec a, vec b) { return a < b; }
 SIMD mask vless_equal(vec a, vec b) { return a <= b; }
 SIMD mask vequal(vec a, vec b) { return a == b; }          /* a == a is false where a is NaN */
@@ -77,7 +76,18 @@ SIMD vec vmax(vec a, vec b) { return X86(max_pd)(a, b); }
 SIMD vec vmin(vec a, vec b) { return X86(min_pd)(a, b); }
 SIMD vec vsqrt(vec v) { return X86(sqrt_pd)(v); }
 #endif
+#endif
+/* `yes` where the mask is all ones, `no` where it is all zeros */
+#if defined(__x86_64__) && GRADCORE_VECTOR_BYTES == 32
+#if GRADCORE_REAL_BITS == 32
+SIMD vec vselect(mask m, vec yes, vec no) { return X86(blendv_ps)(no, yes, (vec)m); }
 #else
+SIMD vec vselect(mask m, vec yes, vec no) { return X86(blendv_pd)(no, yes, (vec)m); }
+#endif
+#else
+SIMD vec vselect(mask m, vec yes, vec no) { return (vec)((m & (mask)yes) | (~m & (mask)no)); }
+#endif
+#if !defined(__x86_64__)
 SIMD vec vmax(vec a, vec b) { return vselect(a > b, a, b); }
 SIMD vec vmin(vec a, vec b) { return vselect(a < b, a, b); }
 SIMD vec vsqrt(vec v) { for (int i = 0; i < LANES; i++) v[i] = real_sqrt(v[i]); return v; }
@@ -86,6 +96,21 @@ SIMD vec vsqrt(vec v) { for (int i = 0; i < LANES; i++) v[i] = real_sqrt(v[i]); 
 SIMD void fetch_to_write(const real *p) { __builtin_prefetch(p, 1); }
 /* one rounding where the machine has FMA, two elsewhere (-ffp-contract=fast) */
 SIMD vec vfma(vec a, vec b, vec c) { return a * b + c; }
+/* What rounding lost in p = a * b.  By name: a compiler would find a * b in p again, and the difference zero.  Without
+ * FMA the halves of the factors are multiplied one by one, which is exact (Dekker, Numerische Mathematik 18, 1971). */
+#if defined(__FMA__) && GRADCORE_REAL_BITS == 32
+SIMD vec vproduct_low(vec a, vec b, vec p) { return X86(fmsub_ps)(a, b, p); }
+#elif defined(__FMA__)
+SIMD vec vproduct_low(vec a, vec b, vec p) { return X86(fmsub_pd)(a, b, p); }
+#else
+SIMD vec vproduct_low(vec a, vec b, vec p) {
+    mask half = msplat(-((word)1 << (REAL_MANTISSA_BITS + 2) / 2));
+    vec a_high = (vec)((mask)a & half), b_high = (vec)((mask)b & half), a_low = a - a_high, b_low = b - b_high;
+    return ((a_high * b_high - p) + (a_high * b_low + a_low * b_high)) + a_low * b_low;
+}
+#endif
+/* the number whose exponent field the low bits of v are */
+SIMD vec vpower(vec v) { return (vec)((mask)v << REAL_MANTISSA_BITS); }
 /* 2^n for integers n inside the normal range */
 SIMD vec vpow2(mask n) { return (vec)((n + REAL_EXPONENT_BIAS) << REAL_MANTISSA_BITS); }
 SIMD real vlargest(vec v) { real m = v[0]; for (int i = 1; i < LANES; i++) m = v[i] > m ? v[i] : m; return m; }

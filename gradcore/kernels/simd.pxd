@@ -15,6 +15,7 @@ cdef extern from "simd.h" nogil:
     const int TILE                      # columns of a panel: two registers
     const int TILE_ROWS                 # rows of a register tile
     const bint REAL_IS_SINGLE
+    const int REAL_EXPONENT_BIAS
     vec vload(const real *p)
     void vstore(real *p, vec v)
     vec vsplat(real x)
@@ -31,6 +32,8 @@ cdef extern from "simd.h" nogil:
     vec vmax(vec a, vec b)
     vec vmin(vec a, vec b)
     vec vfma(vec a, vec b, vec c)
+    vec vproduct_low(vec a, vec b, vec p)
+    vec vpower(vec v)
     vec vpow2(mask n)
     real vlargest(vec v)
     real vsmallest(vec v)

@@ -23,7 +23,18 @@ cdef enum ActivationCode:
     ELU = 6
     GELU = 7
     EXPONENTIAL = 8
-    SOFTMAX = 9        # over a row, not element by element: only as a layer
+    GELU_TANH = 9
+    SILU = 10
+    MISH = 11
+    SOFTPLUS = 12
+    LOG_SIGMOID = 13
+    SOFTSIGN = 14
+    RELU6 = 15
+    HARD_TANH = 16
+    HARD_SIGMOID = 17
+    HARD_SILU = 18
+    CELU = 19
+    SOFTMAX = 20       # the last: over a row, not element by element; only as a layer
 
 cdef enum LossCode:
     CROSS_ENTROPY = 0          # softmax with cross-entropy, from logits; class indices, or a row of probabilities
