@@ -26,19 +26,22 @@ cdef inline vec exp_shifted(vec x, int scale) noexcept nogil:
     return vfma(x, vsplat(1.442695) if REAL_IS_SINGLE else vsplat(1.4426950408889634), exp_shift(scale))
 
 
-# Scales that keep 2^(n + scale) a normal number: DOWN for arguments <= 0 to where exp(x) rounds to zero, UP for
+# Scales that keep 2^(n + scale) a normal number: DOWN for arguments <= 0 to where exp(x) rounds to zero, up() for
 # arguments >= 0 to where exp(-x) does.  One product with a power of two at the end rounds a subnormal result once.
 cdef enum:
     DOWN = 64
-    UP = -100
+
+
+cdef inline int up() noexcept nogil:
+    return -40 if REAL_IS_SINGLE else -100
 
 
 cdef inline vec unscale_down() noexcept nogil:     # 2^-DOWN
     return vsplat(5.421010862427522e-20)
 
 
-cdef inline vec scaled_one() noexcept nogil:       # 2^UP
-    return vsplat(7.888609052210118e-31)
+cdef inline vec scaled_one() noexcept nogil:       # 2^up()
+    return vsplat(9.094947017729282e-13) if REAL_IS_SINGLE else vsplat(7.888609052210118e-31)
 
 
 # exp(x - excess) = 2^n (1 + m): returns m, and the shifted x, whose power is 2^(n + scale); `low` is what rounding m
@@ -107,13 +110,13 @@ cdef inline vec expm1_down(vec x, vec excess, vec* low, vec* exponential) noexce
     return total
 
 
-# 1 + exp(x - excess) for x >= 0, times 2^UP; `low` is what rounding it lost.  2^UP over it is the logistic function
+# 1 + exp(x - excess) for x >= 0, times 2^up(); `low` is what rounding it lost.  2^up() over it is the logistic function
 # of -x, to 2 ULP, and to 1 with `low`.
 cdef inline vec logistic_divisor(vec x, vec excess, vec* low) noexcept nogil:
     cdef vec one = scaled_one()
     cdef vec shifted, m_low
     cdef vec bounded = vmin(vsplat(110.0) if REAL_IS_SINGLE else vsplat(752.0), x)
-    cdef vec m = exp_reduced(bounded, excess, UP, &shifted, &m_low)
+    cdef vec m = exp_reduced(bounded, excess, up(), &shifted, &m_low)
     cdef vec power = vpower(shifted)
     cdef vec divisor = vfma(power, m, one) + power
     low[0] = vfma(power, m_low, vfma(power, m, power - divisor) + one)
