@@ -165,13 +165,13 @@ cdef inline vec gelu(vec z, real parameter, vec* slope) noexcept nogil:
     cdef vec exponent = half * t
     cdef vec shifted, low, d
     cdef vec m = exp_reduced(exponent, -vproduct_low(half, t, exponent), DOWN, &shifted, &low)
-    cdef vec power = vpower(shifted)
+    cdef vec power = vpower(shifted) * unscale_down()              # exact until what it scales rounds to zero
     cdef vec quotient = vsplat(0.5) / normal_tail_divisor(t)
     cdef vec tail = t * quotient
-    tail = vfma(tail, m, tail) * power * unscale_down()             # t Φ(-t)
+    tail = vfma(tail, m, tail) * power                              # t Φ(-t)
     if slope != NULL:
         d = quotient - density * t
-        d = vfma(d, m, d) * power * unscale_down()                  # Φ(-t) - t φ(t)
+        d = vfma(d, m, d) * power                                   # Φ(-t) - t φ(t)
         slope[0] = vselect(vless_equal(vsplat(0.0), z), vsplat(1.0) - d, d)
     return vmax(vsplat(-0.0), z) - tail
 
