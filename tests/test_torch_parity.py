@@ -15,7 +15,7 @@ ACTIVATIONS = {
     "gelu": torch.nn.GELU,
     "elu": torch.nn.ELU,
     "selu": torch.nn.SELU,
-    "celu(0.7)": lambda: torch.nn.CELU(0.7),
+    "celu(0.5)": lambda: torch.nn.CELU(0.5),  # PyTorch rounds alpha to float32
     "gelu_tanh": lambda: torch.nn.GELU(approximate="tanh"),
     "silu": torch.nn.SiLU,
     "mish": torch.nn.Mish,
