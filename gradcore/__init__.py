@@ -41,6 +41,7 @@ _HOME = {
     "fit_many": "training.many",
     "grad_norm": "clipping",
     "initializers": "initializers",
+    "load": "saving",
     "losses": "losses",
     "mlp": "network",
     "optimizers": "optimizers",

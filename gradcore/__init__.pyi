@@ -33,6 +33,7 @@ from gradcore.layers import (
 from gradcore.network import Network as Network, mlp as mlp
 from gradcore.prescription.prescribe import prescribe as prescribe
 from gradcore.prescription.result import Prescription as Prescription
+from gradcore.saving import load as load
 from gradcore.softmaxes import softmax as softmax
 from gradcore.stepper import Stepper as Stepper
 from gradcore.threads import set_threads as set_threads

@@ -212,6 +212,29 @@ class Network:
         new, old = theirs.get(), mine.get()
         self.set_parameters({n: new[n] if tau == 1 else old[n] + tau * (new[n] - old[n]) for n in new})
 
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the network to a file that `gradcore.load` reads: weights, layers, dtype, seed, loss and labels.
+
+        A safetensors file under a checksum, without pickle. It replaces an older one only when all of it is on the
+        disk. Initial weights that were a function are kept by its name only; the history is not kept.
+
+        Parameters
+        ----------
+        path : path
+            Such as ``"net.safetensors"``; its folder must exist.
+
+        Raises
+        ------
+        OSError
+            No space, no permission, …; what was at `path` before is unchanged.
+        RuntimeError
+            Another thread is training this network.
+        """
+        from gradcore.saving import save
+
+        with self._writing():
+            save(self, path)
+
     # -- running
 
     def forward(self, X: ArrayLike) -> Array:

@@ -38,7 +38,7 @@ class Parameters:
         self.plan = plan
         self.arena = kernels.aligned_zeros(plan.parameter_size, plan.dtype)
         self.state = kernels.aligned_zeros(plan.state_size, plan.dtype)
-        self.slots = dict(_slots(plan))
+        self.slots = dict(named_slots(plan))
 
     def read(self, arena: Array, slot: Slot) -> Array:
         """Return a plain copy of one array of an arena (of this layout: parameters, gradients, moments)."""
@@ -151,7 +151,7 @@ def untile(arena: Array, offset: int, rows: int, columns: int, width: int) -> Ar
     return tiled.transpose(1, 0, 2).reshape(rows, panels * width)[:, :columns].copy()
 
 
-def _slots(plan: Plan) -> Iterator[tuple[str, Slot]]:
+def named_slots(plan: Plan) -> Iterator[tuple[str, Slot]]:
     """Name every array in the order of the layers; running statistics follow the beta of their op."""
     for name, parameter in plan.parameter_names.items():
         matrix = parameter.kind == "weight"
