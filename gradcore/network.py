@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -234,6 +235,41 @@ class Network:
 
         with self._writing():
             save(self, path)
+
+    def export_c(self, path: str | os.PathLike[str], *, name: str | None = None) -> tuple[Path, Path]:
+        """Write the network as C: one pair of files that needs nothing but a C99 compiler and its libm.
+
+        ``NAME_forward(x, y, workspace)`` gives the outputs of `forward` for one row, in the same precision; after
+        training on labels ``NAME_predict(x, workspace)`` gives the index of the label. Nothing is allocated, there is
+        no state. The outputs differ from those of `forward` by rounding: sums run in another order.
+
+        Parameters
+        ----------
+        path : path
+            Where to: ``"folder/net"`` writes ``net.c`` and ``net.h`` there.
+        name : str, optional
+            What the functions begin with, an identifier of C; None: the last part of the path.
+
+        Returns
+        -------
+        tuple of Path
+            The source and the header.
+
+        Raises
+        ------
+        ValueError
+            A name that C cannot have, or parameters that are not finite.
+        OSError
+            The files cannot be written.
+
+        See Also
+        --------
+        save : All of a network, for gradcore itself.
+        """
+        from gradcore.c_export import export_c
+
+        with self._writing():
+            return export_c(self, path, name=name)
 
     # -- running
 

@@ -4,6 +4,7 @@ import ast
 import inspect
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -79,6 +80,18 @@ def test_the_examples_of_the_page_on_prescriptions_run(tmp_path):
     _, output = printed("docs/prescription.md", tmp_path)
     assert " helps: accuracy" in output
     assert (tmp_path / "prescription.html").exists()
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler here")
+def test_the_examples_of_the_page_on_saving_run_in_python_and_in_c(tmp_path):
+    _, output = printed("docs/saving.md", tmp_path)
+    row, label = output.splitlines()
+    page = text("docs/saving.md")
+    (tmp_path / "main.c").write_text(re.search(r"```c\n(.*?)```", page, re.DOTALL)[1], encoding="utf-8")
+    command = re.search(r"```sh\n(.*?)\n```", page, re.DOTALL)[1]
+    subprocess.run(command.split(), cwd=tmp_path, check=True)
+    said = subprocess.run(tmp_path / "main", input=row, capture_output=True, text=True, check=True)
+    assert said.stdout.strip() == label
 
 
 def test_links_of_the_documents_lead_somewhere():
