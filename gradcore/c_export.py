@@ -215,7 +215,8 @@ def _batch_norm(work: _Work, number: int, constants: _Constants) -> str:
     with np.errstate(all="ignore"):
         spread = variance.astype(np.float64) + float(op["eps"])
         # as in kernels/normalization.pxd: a constant column gives beta
-        inverse = np.where(spread != 0, 1 / np.sqrt(spread), 0).astype(mean.dtype)
+        inverse = np.where(spread != 0, 1 / np.sqrt(spread), 0)
+        inverse = np.where(np.isinf(spread), np.nan, inverse).astype(mean.dtype)
     given = {"mean": mean, "inverse": inverse, "gamma": gamma, "beta": beta}
     names = [constants.add(kind, dotted, array) for kind, array in given.items()]
     return f"{op['columns_out']}, {', '.join(names)}"
@@ -362,18 +363,23 @@ static void NAME_batch_norm(const double *x, double *y, size_t n, const double *
 }
 """,
     "layer_norm": """
-/* over one row, in two passes, by differences from its first element */
+/* over one row, in two passes: the second about the mean of the first, whose rounding it finds */
 static void NAME_layer_norm(const double *x, double *y, size_t n, WIDE eps, const double *gamma, const double *beta)
 {
-    WIDE mean = 0, variance = 0;
+    WIDE centre = x[0], rest = 0, variance = 0;
     for (size_t i = 0; i < n; i++)
-        mean += (WIDE)x[i] - x[0];
-    mean = x[0] + mean / n;
+        rest += x[i] - centre;
+    centre += rest / n;
+    rest = 0;
+    for (size_t i = 0; i < n; i++) {
+        rest += x[i] - centre;
+        variance += (x[i] - centre) * (x[i] - centre);
+    }
+    rest /= n;
+    variance = variance / n - rest * rest + eps;
+    const WIDE inverse = isinf(variance) ? NAN : variance > 0 ? 1 / WIDE_SQRT(variance) : variance * 0;
     for (size_t i = 0; i < n; i++)
-        variance += (x[i] - mean) * (x[i] - mean);
-    const WIDE spread = variance / n + eps, inverse = spread != 0 ? 1 / WIDE_SQRT(spread) : 0;
-    for (size_t i = 0; i < n; i++)
-        y[i] = (double)(gamma[i] * ((x[i] - mean) * inverse) + beta[i]);
+        y[i] = (double)(gamma[i] * ((x[i] - centre - rest) * inverse) + beta[i]);
 }
 """,
     "join": """

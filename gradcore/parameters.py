@@ -38,7 +38,7 @@ class Parameters:
         self.plan = plan
         self.arena = kernels.aligned_zeros(plan.parameter_size, plan.dtype)
         self.state = kernels.aligned_zeros(plan.state_size, plan.dtype)
-        self.slots = dict(named_slots(plan))
+        self.slots = dict(_slots(plan))
 
     def read(self, arena: Array, slot: Slot) -> Array:
         """Return a plain copy of one array of an arena (of this layout: parameters, gradients, moments)."""
@@ -124,6 +124,11 @@ class Parameters:
         self.write(fresh)
 
 
+def shapes_of(plan: Plan) -> dict[str, tuple[int, ...]]:
+    """Return the shape of every parameter and running statistic by name, without making any."""
+    return {name: slot.shape for name, slot in _slots(plan)}
+
+
 def layer_at(layers: tuple[Layer, ...], path: tuple[int, ...]) -> Layer:
     """Return the layer at a plan's path: a position in the list, then positions inside residual blocks."""
     layer = layers[path[0]]
@@ -151,7 +156,7 @@ def untile(arena: Array, offset: int, rows: int, columns: int, width: int) -> Ar
     return tiled.transpose(1, 0, 2).reshape(rows, panels * width)[:, :columns].copy()
 
 
-def named_slots(plan: Plan) -> Iterator[tuple[str, Slot]]:
+def _slots(plan: Plan) -> Iterator[tuple[str, Slot]]:
     """Name every array in the order of the layers; running statistics follow the beta of their op."""
     for name, parameter in plan.parameter_names.items():
         matrix = parameter.kind == "weight"

@@ -14,7 +14,7 @@ from gradcore.compiler import compile_layers
 from gradcore.errors import check_integer, check_path
 from gradcore.files import Format, read_arrays, write_arrays
 from gradcore.losses import resolve as resolve_loss
-from gradcore.parameters import named_slots
+from gradcore.parameters import shapes_of
 from gradcore.streams import check_seed
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def rebuild(values: Mapping[str, Any], arrays: Mapping[str, Array]) -> Network:
         "parameters": arrays,
     }
     plan = compile_layers(state["layers"], state["input_size"], state["dtype"], tile=1)
-    _check_arrays(arrays, {name: slot.shape for name, slot in named_slots(plan)}, state["dtype"])
+    _check_arrays(arrays, shapes_of(plan), state["dtype"])
     classes = values["classes"]
     state["classes_"] = None if classes is None else _labels_from_json(classes, plan.columns_out)
     net = Network.__new__(Network)
