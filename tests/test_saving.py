@@ -5,6 +5,7 @@ import json
 import os
 import time
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -359,6 +360,22 @@ def test_a_callback_may_save_the_network_in_training(path, rng):
     net.fit(rng.standard_normal((8, 2)), rng.standard_normal(8), epochs=2, progress=False,
             callbacks=[SaveWhileTraining(path)], seed=0)  # fmt: skip
     assert_same(gradcore.load(path), net)
+
+
+class SaveFromAThread(gradcore.callbacks.Callback):
+    def __init__(self, *calls):
+        self.calls, self.errors = calls, []
+
+    def on_epoch_end(self, epoch, logs):
+        with ThreadPoolExecutor(1) as pool:
+            self.errors += [pool.submit(call, self.network).exception() for call in self.calls]
+
+
+def test_nothing_is_written_of_a_network_that_another_thread_trains(path):
+    other = SaveFromAThread(lambda net: net.save(path), lambda net: net.export_c(path.with_name("net")))
+    mlp([2, 3, 1], seed=0).fit(np.eye(2), [0.5, 1.5], epochs=1, progress=False, callbacks=[other], seed=0)
+    assert [type(error) for error in other.errors] == [RuntimeError, RuntimeError]
+    assert not list(path.parent.iterdir())
 
 
 def test_without_safetensors_the_message_says_what_to_install(path, without):
