@@ -21,10 +21,10 @@ from gradcore.gradients import check_gradients
 from gradcore.layers import Activation, BatchNorm, Dense, Dropout, Layer, LayerNorm, Residual, as_layers
 from gradcore.losses import ClassWeight, Loss, resolve as resolve_loss
 from gradcore.optimizers import Optimizer, resolve as resolve_optimizer
-from gradcore.parameters import Parameters, untile
+from gradcore.parameters import Parameters
 from gradcore.plan import Plan
 from gradcore.schedules import Schedule
-from gradcore.scores import labels_of, probabilities_of, scores
+from gradcore.scores import answer_of, labels_of, probabilities_of, scores
 from gradcore.stepper import Stepper
 from gradcore.streams import check_seed
 from gradcore.summary import summary
@@ -49,6 +49,7 @@ INFERENCE_VALUES = 1 << 16
 PIECE_FLOP = 1e9
 
 _TRAINING = kernels.MODES["batch_statistics"] | kernels.MODES["drop"]
+_OUTPUTS, _VALUES = kernels.ANSWERS["outputs"], kernels.ANSWERS["values"]
 
 
 class Network:
@@ -118,6 +119,9 @@ class Network:
         self.learning_rate: float | None = None
         self._input_gradient_plan: Plan | None = None
         self._inference: Any = None
+        self._input_gradients: Any = None
+        # counts as `_version` does: the weights that `_input_gradients` has transposed
+        self._input_gradients_version = -1
         self._inference_lock = threading.Lock()
         self._training_lock = threading.Lock()
         self._trainer: int | None = None
@@ -194,6 +198,12 @@ class Network:
         ------
         ValueError
             Another architecture, or `tau` outside 0 to 1; nothing has been written then.
+
+        Examples
+        --------
+        >>> net = mlp([2, 8, 1], seed=0)
+        >>> target = net.copy()  # of Q-learning, say: after each step of net …
+        >>> target.copy_from_(net, tau=0.005)
         """
         tau = check_number("tau", tau)
         if not 0 <= tau <= 1:
@@ -201,15 +211,12 @@ class Network:
         if not isinstance(other, Network):
             raise TypeError(f"other must be a Network, got {type(other).__name__}")
         mine, theirs = self._parameters, other._parameters
+        if self.dtype == other.dtype and mine.same_layout(theirs):
+            with self._writing():
+                mine.move_towards(theirs, tau)
+            return
         if {n: s.shape for n, s in mine.slots.items()} != {n: s.shape for n, s in theirs.slots.items()}:
             raise ValueError("copy_from_ needs the same architecture: names or shapes of parameters differ")
-        if mine.slots == theirs.slots and self.dtype == other.dtype:
-            with self._writing():
-                for target, source in ((mine.arena, theirs.arena), (mine.state, theirs.state)):
-                    target[...] = (
-                        source if tau == 1 else target + np.asarray(tau, self.dtype) * (source - target)
-                    )
-            return
         new, old = theirs.get(), mine.get()
         self.set_parameters({n: new[n] if tau == 1 else old[n] + tau * (new[n] - old[n]) for n in new})
 
@@ -290,10 +297,18 @@ class Network:
         >>> mlp([3, 8, 2], seed=0).forward([[0.0, 0.0, 0.0]])
         array([[0., 0.]], dtype=float32)
         """
-        return self._forward(as_inputs(X, self.input_size, self.dtype, finite=False))
+        outputs = self._quick(X, _OUTPUTS)
+        if outputs is None:
+            outputs = self._forward(as_inputs(X, self.input_size, self.dtype, finite=False))
+        return outputs
 
     def predict(self, X: ArrayLike) -> Array:
         """Return labels after training on labels, else numbers.
+
+        Many threads may predict at once; they take turns. While another thread trains this network they see the weights
+        as they are at that moment, perhaps of two neighbouring steps; ``net.copy()`` keeps those of one moment.
+
+        A few rows in a C-contiguous array of the network's dtype take the shortest way.
 
         Returns
         -------
@@ -307,8 +322,12 @@ class Network:
         ValueError
             NaN or infinity in X (row and column are named), or the wrong number of columns.
         """
-        outputs = self._forward(as_inputs(X, self.input_size, self.dtype))
-        return labels_of(outputs, self.loss, self.classes_)
+        loss, classes = self.loss, self.classes_
+        answer = answer_of(loss)
+        quick = None if answer is None else self._quick(X, answer)
+        if quick is not None:
+            return quick if answer == _VALUES or classes is None else classes[quick]
+        return labels_of(self._forward(as_inputs(X, self.input_size, self.dtype)), loss, classes)
 
     def predict_proba(self, X: ArrayLike) -> Array:
         """Return the probability of each class.
@@ -324,7 +343,11 @@ class Network:
         ValueError
             The network was trained towards numbers, or X is not fit for `predict`.
         """
-        outputs = self._forward(as_inputs(X, self.input_size, self.dtype))
+        quick = self._quick(X, _VALUES)
+        if quick is None:
+            outputs = self._forward(as_inputs(X, self.input_size, self.dtype))
+        else:
+            outputs = quick.reshape(-1, self.output_size)
         return probabilities_of(outputs, self.loss, self._last_activation())
 
     def evaluate(
@@ -407,25 +430,57 @@ class Network:
         >>> net.input_gradients([[5.0, 6.0]], [[3.0]])
         array([[3., 3.]], dtype=float32)
         """
+        with self._inference_lock:
+            if self._input_gradients is not None:
+                quick: Array | None = self._gradients_executor(1).quick_input_gradients(X, output_grad)
+                if quick is not None:
+                    return quick
         X = as_inputs(X, self.input_size, self.dtype, finite=False)
         d_output = as_inputs(output_grad, self.output_size, self.dtype, name="output_grad", finite=False)
         if len(X) != len(d_output):
             raise ValueError(f"X has {len(X)} rows and output_grad has {len(d_output)}")
-        capacity = min(len(X), self._chunk)
         result = np.empty(X.shape, self.dtype)
-        if not capacity:
-            return result
-        executor = self.executor(capacity, input_gradient=True)
-        mode, hyper = kernels.MODES["input_gradient"], resolve_optimizer("sgd").hyper()
-        for first in range(0, len(X), capacity):
-            rows = slice(first, min(first + capacity, len(X)))
-            outputs = np.empty((rows.stop - first, self.output_size), self.dtype)
-            executor.forward_batch(X[rows], outputs, mode=mode, seed=0, step=1)
-            executor.backward_batch(
-                np.ascontiguousarray(d_output[rows]), mode=mode, hyper=hyper, seed=0, step=1
-            )
-            d_input = untile(executor.deltas, 0, capacity, self.input_size, self.plan.tile)
-            result[rows] = d_input[: len(outputs)]
+        with self._inference_lock:
+            executor = self._gradients_executor(len(X))
+            for rows in self._pieces(len(X)):
+                executor.input_gradients(X[rows], np.ascontiguousarray(d_output[rows]), result[rows])
+        return result
+
+    def jacobian(self, X: ArrayLike) -> Array:
+        """Return d(output)/d(input) of every row, in inference mode (rows do not depend on each other).
+
+        By reverse mode: a row costs as much as `output_size` rows of `input_gradients`.
+
+        Parameters
+        ----------
+        X : array_like, shape (rows, input_size)
+            Any number of rows; NaN and infinity are carried through, row by row.
+
+        Returns
+        -------
+        ndarray, shape (rows, output_size, input_size)
+            Element [r, i, j] is the derivative of output i with respect to input j at row r.
+
+        Examples
+        --------
+        >>> net = Network([Dense(2)], input_size=3, seed=0)
+        >>> net.set_parameters({"0.weight": [[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]})
+        >>> net.jacobian([[0.5, 0.5, 0.5]])
+        array([[[1., 2., 3.],
+                [4., 5., 6.]]], dtype=float32)
+        """
+        X = as_inputs(X, self.input_size, self.dtype, finite=False)
+        outputs = self.output_size
+        result = np.empty((len(X), outputs, self.input_size), self.dtype)
+        # every row of X once for each output, with dL/d(output) a row of the identity
+        at_once = max(1, self._chunk // outputs)
+        unit = np.tile(np.eye(outputs, dtype=self.dtype), (min(at_once, len(X)), 1))
+        with self._inference_lock:
+            executor = self._gradients_executor(len(unit))
+            for first in range(0, len(X), at_once):
+                part = np.repeat(X[first : first + at_once], outputs, axis=0)
+                into = result[first : first + at_once].reshape(part.shape)
+                executor.input_gradients(part, unit[: len(part)], into)
         return result
 
     def check_gradients(self, X: ArrayLike, y: ArrayLike, *, loss: str = "auto", seed: int = 0) -> float:
@@ -923,12 +978,36 @@ class Network:
         with self._inference_lock:
             if self._inference is None:
                 self._inference = self._build(self.plan, self._chunk, None, 0, 1, training=False)
-            # Ctrl-C is heard between two pieces
-            weights = max(1, self.plan.parameter_size)
-            piece = max(self._chunk, int(PIECE_FLOP / (2 * weights)))
-            for first in range(0, len(X), piece):
-                self._inference.forward(X[first : first + piece], out[first : first + piece])
+            for rows in self._pieces(len(X)):
+                self._inference.forward(X[rows], out[rows])
         return out
+
+    def _pieces(self, rows: int) -> Iterator[slice]:
+        """Cut the rows of inference into pieces, so that Ctrl-C is heard between two of them."""
+        piece = max(self._chunk, int(PIECE_FLOP / (2 * max(1, self.plan.parameter_size))))
+        for first in range(0, rows, piece):
+            yield slice(first, min(first + piece, rows))
+
+    def _quick(self, X: ArrayLike, answer: int) -> Array | None:
+        """Return the answer for a few rows that need no conversion; None: the long way has to be taken."""
+        with self._inference_lock:
+            quick: Array | None = None if self._inference is None else self._inference.quick(X, answer)
+        return quick
+
+    def _gradients_executor(self, rows: int) -> Any:
+        """Return the executor of input gradients, with room for these rows or a chunk; hold the inference lock."""
+        executor, version = self._input_gradients, self._version
+        if executor is None or executor.capacity < min(rows, self._chunk):
+            room = min(1 << max(4, (rows - 1).bit_length()), self._chunk)
+            plan = self._plan_with_input_gradient()
+            executor = self._input_gradients = self._build(plan, room, None, 0, 1, training=True)
+            self._input_gradients_version = -1
+        # (a training changes the weights without counting until its next stretch of steps)
+        moving = self._training_lock.locked()
+        if moving or version != self._input_gradients_version:
+            executor.transpose_weights()
+            self._input_gradients_version = -1 if moving else version
+        return executor
 
     def _encode(
         self, y: ArrayLike, loss: str | Loss, *, known: bool = False, sample_weight: ArrayLike | None = None

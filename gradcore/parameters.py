@@ -53,6 +53,22 @@ class Parameters:
         panel = self.arena[slot.offset : slot.offset + slot.rows * width].reshape(slot.rows, width)
         return panel[:, : min(units, slot.columns)].T.copy()
 
+    def same_layout(self, other: Parameters) -> bool:
+        """Tell whether the arenas of both hold the same things at the same places."""
+        if self.slots is not other.slots and self.slots == other.slots:
+            other.slots = self.slots  # so that the same question is quicker next time
+        return self.slots is other.slots
+
+    def move_towards(self, other: Parameters, tau: float) -> None:
+        """``p += tau (other - p)`` for all parameters and running statistics, of one layout and dtype."""
+        for mine, theirs in ((self.arena, other.arena), (self.state, other.state)):
+            if tau == 1:
+                mine[...] = theirs
+            elif mine.size:
+                step = theirs - mine
+                step *= tau
+                mine += step
+
     def get(self) -> dict[str, Array]:
         """Return plain copies of all arrays by name."""
         return self.named(self.arena, self.state)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gradcore import activations
+from gradcore import activations, kernels
 from gradcore.losses import Loss
 from gradcore.softmaxes import softmax
 from gradcore.training.targets import Targets
@@ -15,17 +15,34 @@ from gradcore.training.targets import Targets
 Array = NDArray[Any]
 
 
+_VALUES, _LARGEST, _ABOVE_ZERO = (kernels.ANSWERS[name] for name in ("values", "largest", "above_zero"))
+
+
+def answer_of(loss: Loss | None) -> int | None:
+    """Return what predict answers with after training on a loss, one of `kernels.ANSWERS`; None: what is made of them."""
+    if loss is None or not loss.classification:
+        return None if _transforms(loss) else _VALUES
+    return _LARGEST if loss.name == "cross_entropy" else _ABOVE_ZERO
+
+
 def labels_of(outputs: Array, loss: Loss | None, classes: Array | None) -> Array:
-    """Return the label that each row of outputs stands for; without a loss of labels the values."""
+    """Return the label that each row of outputs stands for; without a loss of labels the values.
+
+    `Executor.quick` in kernels/door.pyx gives the same, before `classes`, for a few rows.
+    """
     if loss is None or not loss.classification:
         values = values_of(outputs, loss)
         return values[:, 0] if values.shape[1] == 1 else values
-    if loss.name == "cross_entropy":
+    if answer_of(loss) == _LARGEST:
         codes: Array = outputs.argmax(axis=1)
         return codes if classes is None else classes[codes]
     above = (outputs > 0).astype(np.int64)
     above = above[:, 0] if outputs.shape[1] == 1 else above
     return above if classes is None else classes[above]
+
+
+def _transforms(loss: Loss | None) -> bool:
+    return loss is not None and (loss.name == "poisson" or loss.info.outputs == 2)
 
 
 def values_of(outputs: Array, loss: Loss | None) -> Array:

@@ -78,7 +78,7 @@ class Stepper:
         self._net, self._settings = net, settings
         self._threads = resolve_threads(threads, product_flop(net, settings.batch_size))
         self._lock: threading.Lock = net._training_lock
-        self._dtype, self._columns = net.dtype, net.input_size
+        self._dtype, self._columns, self._outputs = net.dtype, net.input_size, net.output_size
         self._hyper, self.seed = settings.hyper, settings.seed
         self._mode = kernels.MODES["batch_statistics"] | kernels.MODES["drop"] | kernels.MODES["update"]
         self._needs_two = has_batch_norm(net)
@@ -202,8 +202,8 @@ class Stepper:
         -------
         ndarray, shape (rows, output_size)
         """
-        if type(X) is not np.ndarray or X.dtype != self._dtype:
-            X = as_inputs(X, self._columns, self._dtype, finite=False)
+        if type(X) is not np.ndarray or X.dtype != self._dtype or not X.flags.aligned:
+            X = np.require(as_inputs(X, self._columns, self._dtype, finite=False), requirements="A")
         rows = len(X)
         if not 0 < rows <= self._settings.batch_size:
             self._refuse(X, X)
@@ -211,9 +211,10 @@ class Stepper:
             check_batch_norm(self._net, rows)
         if self._executor is None:
             self._build(self._loss)
-        mode = self._mode_of_step()
-        outputs = np.empty((rows, self._net.output_size), self._dtype)
-        with self._net._training():
+        mode = self._mode if self._ring is None else self._mode_of_step()
+        outputs = np.empty((rows, self._outputs), self._dtype)
+        self._refuse_if_training()
+        with self._lock:
             if self._version != self._net._version:
                 self._refresh()
             self._executor.forward_batch(X, outputs, mode=mode, seed=self.seed, step=self.steps + 1)
@@ -243,18 +244,22 @@ class Stepper:
         if self._version != self._net._version:
             self._pending = None
             raise RuntimeError("the parameters have changed since forward: call forward again")
-        d_output = as_inputs(
-            output_grad, self._net.output_size, self._dtype, name="output_grad", finite=False
-        )
         rows = len(self._pending)
-        if len(d_output) != rows:
-            raise ValueError(f"output_grad has {len(d_output)} rows, the batch has {rows}")
-        with self._net._training():
+        d_output: Any = output_grad
+        if (
+            type(d_output) is not np.ndarray
+            or d_output.dtype != self._dtype
+            or d_output.shape != (rows, self._outputs)
+            or not (d_output.flags.c_contiguous and d_output.flags.aligned)
+        ):
+            d_output = self._output_grad(output_grad, rows)
+        self._refuse_if_training()
+        with self._lock:
             X, self._pending = self._pending, None
             self._version = self._net._version = self._net._version + 1
             try:
                 norm, status = self._executor.backward_batch(
-                    np.ascontiguousarray(d_output), mode=self._pending_mode, hyper=self._hyper, seed=self.seed,
+                    d_output, mode=self._pending_mode, hyper=self._hyper, seed=self.seed,
                     step=self.steps + 1,
                 )  # fmt: skip
             finally:
@@ -352,6 +357,16 @@ class Stepper:
         raise ValueError(
             f"this stepper takes at most {self._settings.batch_size} rows (its batch_size), got {len(X)}"
         )
+
+    def _refuse_if_training(self) -> None:
+        if self._lock.locked():
+            raise RuntimeError("this network is being trained by somebody else; train net.copy()")
+
+    def _output_grad(self, output_grad: ArrayLike, rows: int) -> Array:
+        d_output = as_inputs(output_grad, self._outputs, self._dtype, name="output_grad", finite=False)
+        if len(d_output) != rows:
+            raise ValueError(f"output_grad has {len(d_output)} rows, the batch has {rows}")
+        return np.require(d_output, requirements=["C", "A"])
 
     def _mode_of_step(self) -> int:
         probe = self._settings.probe

@@ -237,6 +237,21 @@ def test_copy_from_moves_part_of_the_way():
     assert np.array_equal(a.parameters, b.parameters)
 
 
+def test_copy_from_rounds_as_the_formula_does(dtype):
+    a, b = (mlp([3, 4, 2], norm="batch", dtype=dtype, seed=s) for s in (0, 1))
+    b.set_parameters({"1.running_mean": [1.0, 2.0, 3.0, 4.0]})
+    tau = np.asarray(0.1, dtype)
+    expected = [m + tau * (o - m) for m, o in ((a.parameters, b.parameters), (a.state, b.state))]
+    before = b.parameters.copy(), b.state.copy()
+    for _ in range(2):
+        a.copy_from_(b, tau=0.0)
+    a.copy_from_(b, tau=0.1)
+    assert np.array_equal(a.parameters, expected[0])
+    assert np.array_equal(a.state, expected[1])
+    assert np.array_equal(b.parameters, before[0])
+    assert np.array_equal(b.state, before[1])
+
+
 def test_copy_from_another_dtype():
     a, b = mlp([3, 4, 2], seed=0), mlp([3, 4, 2], dtype="float64", seed=1)
     a.copy_from_(b)

@@ -197,6 +197,38 @@ def test_batch_norm_refuses_a_single_row(data):
         step(data[0][:1], data[1][:1])
 
 
+def test_any_layout_of_the_two_parts_makes_the_same_step(data):
+    X, _ = data
+    d = np.random.default_rng(0).normal(size=(40, 3))
+    layouts = [
+        (X.astype("f4"), d.astype("f4")),
+        (X.astype("f4").tolist(), d.astype("f4").tolist()),
+        (np.asfortranarray(X.astype("f4")), np.asfortranarray(d.astype("f4"))),
+        (X.astype("f4").astype(">f4"), np.repeat(d.astype("f4"), 2, axis=0)[::2]),
+        tuple(np.frombuffer(b"0" + a.astype("f4").tobytes(), np.uint8)[1:].view("f4").reshape(a.shape)
+              for a in (X, d)),
+    ]  # fmt: skip
+    results = []
+    for inputs, gradient in layouts:
+        net = mlp([5, 8, 3], seed=0)
+        with net.stepper(batch_size=40, loss="mse", seed=0) as step:
+            for _ in range(2):
+                outputs = step.forward(inputs)
+                step.backward(gradient)
+        results.append((outputs.tobytes(), net.parameters.tobytes()))
+    assert results == results[:1] * len(layouts)
+    with net.stepper(batch_size=40, loss="mse") as step:
+        step.forward(X)
+        for wrong, message in (
+            (d[:39], "39 rows, the batch has 40"),
+            (d[:, :2], "2 columns"),
+            (d[0], "two dimensions"),
+        ):
+            with pytest.raises(ValueError, match=message):
+                step.backward(wrong)
+        step.backward(d)
+
+
 def test_a_closed_stepper_says_so(data):
     net = mlp([5, 8, 3], seed=0)
     with net.stepper(batch_size=40, seed=0) as step:

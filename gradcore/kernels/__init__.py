@@ -6,6 +6,7 @@ instruction set and dtype. ``GRADCORE_ISA=baseline`` (or ``avx2``, …) forces o
 
 from .door import (
     ACTIVATION_CODES as ACTIVATION_CODES,
+    ANSWERS as ANSWERS,
     EXEMPT as EXEMPT,
     FOLD_DTYPE as FOLD_DTYPE,
     LOSS_CODES as LOSS_CODES,

@@ -11,7 +11,7 @@ from libc.math cimport INFINITY, NAN
 from libc.stdint cimport int64_t, uint32_t, uint64_t, uintptr_t
 
 from .program cimport (
-    BACKWARD_BATCH, COURSE, FORWARD, FORWARD_BATCH, OBSERVE, TRAIN, TRANSPOSE, Engine, Program, Unit,
+    BACKWARD_BATCH, COURSE, FORWARD, FORWARD_BATCH, INPUT_DELTAS, OBSERVE, TRAIN, TRANSPOSE, Engine, Program, Unit,
 )
 from .types cimport *
 
@@ -75,6 +75,14 @@ OPTIMIZER_CODES = {"sgd": SGD, "adam": ADAM, "adamw": ADAMW, "rmsprop": RMSPROP,
 EXEMPT = {"bias": BIASES, "norm": NORMS}
 MODES = {"batch_statistics": BATCH_STATISTICS, "drop": DROP, "update": UPDATE, "light": LIGHT, "full": FULL,
          "input_gradient": INPUT_GRADIENT}
+
+cdef enum Answer:              # of `Executor.quick`
+    OUTPUTS = 0                # as they are; X may hold anything
+    VALUES = 1                 # as they are
+    LARGEST = 2                # of each row the column of the largest
+    ABOVE_ZERO = 3             # of each output whether it is positive
+
+ANSWERS = {"outputs": OUTPUTS, "values": VALUES, "largest": LARGEST, "above_zero": ABOVE_ZERO}
 
 
 def _layout(total, fields):
@@ -223,6 +231,29 @@ cdef class Buffers:
 
     cdef Py_ssize_t size(self, int i) noexcept:
         return self.views[i].len // self.views[i].itemsize
+
+
+_empty = np.empty
+_ndarray = np.ndarray
+_DTYPES = (np.dtype("f4"), np.dtype("f8"))
+_INT64 = np.dtype("i8")
+
+
+cdef bint _take_plain(object array, Py_buffer* view, char code, Py_ssize_t columns, Py_ssize_t most) except -1:
+    # Whether this is a NumPy array of 1 to `most` rows that the kernels can take as it lies; only then `view` is held.
+    if type(array) is not _ndarray:
+        return False
+    try:
+        PyObject_GetBuffer(array, view, PyBUF_FORMAT | PyBUF_STRIDES)
+    except (BufferError, ValueError):              # (dtypes without a buffer format)
+        return False
+    if (view.format[0] == code and view.format[1] == 0 and view.ndim == 2 and view.shape[1] == columns
+            and 1 <= view.shape[0] <= most and <uintptr_t>view.buf % view.itemsize == 0
+            and (view.strides[1] == view.itemsize or columns == 1)
+            and (view.strides[0] == columns * view.itemsize or view.shape[0] == 1)):
+        return True
+    PyBuffer_Release(view)
+    return False
 
 
 cdef char _code(object array) except 0:
@@ -642,6 +673,9 @@ def scale_by(x, double factor):
 
 
 # ------------------------------------------------------------------ the executor
+
+cdef enum:
+    LITTLE_WORK = 1 << 15      # multiply-adds below which giving the GIL back costs more than it lets others do
 
 
 cdef class Executor:
@@ -1211,48 +1245,148 @@ cdef class Executor:
         p.until = 0
         return p.loss_value
 
-    def forward(self, X, out, *, int mode=0):
-        """Raw outputs of any number of rows into `out` (rows, outputs), in chunks of the capacity."""
+    cdef int _bind_anew(self, X) except -1:
+        # All rows of X come next, as they lie, and nothing else is bound.
         cdef Program* p = &self.program
-        cdef Buffers buffers = Buffers()
         self.bound = Buffers()
         self.results = None
         self.applied = 0
         p.data = NULL
         p.data_labels = NULL
         p.data_values = NULL
+        p.end = 0
         self._bind_rows(X, "X")
-        p.result = buffers.reals(out, "out", self.code, self.data_rows * p.columns_out, True)
         p.order = NULL
         p.first = 0
         p.end = self.data_rows
+        p.stop = -1
+        return 0
+
+    def forward(self, X, out, *, int mode=0):
+        """Raw outputs of any number of rows into `out` (rows, outputs), in chunks of the capacity."""
+        cdef Program* p = &self.program
+        cdef Buffers buffers = Buffers()
+        self._bind_anew(X)
+        p.result = buffers.reals(out, "out", self.code, self.data_rows * p.columns_out, True)
         p.mode = mode & ~UPDATE
         p.step = 0
-        p.stop = -1
         if p.end:
             self._run(FORWARD)
+
+    cdef int _run_plain(self, int64_t job, int mode, Py_buffer* x, Py_buffer* d_output, void* result) except -1:
+        # Inference over C-contiguous rows, and what else is bound is forgotten.
+        cdef Program* p = &self.program
+        self.bound = None
+        self.results = None
+        self.applied = 0
+        p.data = x.buf
+        p.data_row_step = p.columns_in
+        p.data_column_step = 1
+        p.data_labels = NULL
+        p.data_values = NULL if d_output == NULL else d_output.buf
+        p.result = result
+        p.order = NULL
+        p.first = 0
+        p.end = x.shape[0]
+        p.mode = mode
+        p.step = 0
+        p.stop = -1
+        p.until = 0
+        if p.end * p.parameter_size < LITTLE_WORK:
+            p.job = job
+            self.engine.run(p, self.team)
+        else:
+            self._run(job)
+        p.data = p.data_values = p.result = NULL
+        p.end = 0
+        return 0
+
+    def quick(self, X, int answer):
+        """Answers for a few rows in a new array, of shape (rows,) where there is one for each row.
+
+        None, and nothing was done, unless X is an array as the kernels take it, (rows, columns_in) of the network's
+        dtype, C-contiguous, of at most `capacity` rows and (except for OUTPUTS) finite: the long way then says why not.
+        """
+        cdef Program* p = &self.program
+        cdef Py_buffer x, to
+        cdef void* outputs
+        if not _take_plain(X, &x, self.code, p.columns_in, self.capacity):
+            return None
+        try:
+            if answer != OUTPUTS and not self.engine.all_finite(x.buf, x.shape[0] * p.columns_in):
+                return None
+            shape = (x.shape[0], p.columns_out)
+            if answer == LARGEST or (answer != OUTPUTS and p.columns_out == 1):
+                shape = (x.shape[0],)
+            result = _empty(shape, _DTYPES[self.code == b"d"] if answer <= VALUES else _INT64)
+            PyObject_GetBuffer(result, &to, PyBUF_C_CONTIGUOUS | PyBUF_WRITABLE)
+            # (labels: the workspace of the targets is free, and has room for the outputs)
+            outputs = to.buf if answer <= VALUES else p.targets
+            self._run_plain(FORWARD, 0, &x, NULL, outputs)
+            if answer == LARGEST:
+                self.engine.largest(<int64_t*>to.buf, outputs, x.shape[0], p.columns_out)
+            elif answer == ABOVE_ZERO:
+                self.engine.above_zero(<int64_t*>to.buf, outputs, x.shape[0] * p.columns_out)
+            PyBuffer_Release(&to)
+        finally:
+            PyBuffer_Release(&x)
+        return result
+
+    def quick_input_gradients(self, X, d_output):
+        """dL/dX of a few rows in a new array; None, and nothing was done, unless both arrays are as `quick` wants them."""
+        cdef Program* p = &self.program
+        cdef Py_buffer x, d, to
+        if p.gradients == NULL or not _take_plain(X, &x, self.code, p.columns_in, self.capacity):
+            return None
+        try:
+            if not _take_plain(d_output, &d, self.code, p.columns_out, self.capacity):
+                return None
+            try:
+                if x.shape[0] != d.shape[0]:
+                    return None
+                self._check_mode(INPUT_GRADIENT)
+                result = _empty((x.shape[0], p.columns_in), _DTYPES[self.code == b"d"])
+                PyObject_GetBuffer(result, &to, PyBUF_C_CONTIGUOUS | PyBUF_WRITABLE)
+                self._run_plain(INPUT_DELTAS, INPUT_GRADIENT, &x, &d, to.buf)
+                PyBuffer_Release(&to)
+            finally:
+                PyBuffer_Release(&d)
+        finally:
+            PyBuffer_Release(&x)
+        return result
+
+    def input_gradients(self, X, d_output, out):
+        """dL/dX of any number of rows into `out` from dL/d(output), in inference mode, in chunks of the capacity.
+
+        The gradients of the parameters are not computed.
+        """
+        cdef Program* p = &self.program
+        cdef Buffers buffers = Buffers()
+        if p.gradients == NULL:
+            raise ValueError("this executor was built without gradients")
+        self._check_mode(INPUT_GRADIENT)
+        self._bind_anew(X)
+        p.data_values = buffers.reals(d_output, "d_output", self.code, self.data_rows * p.columns_out, False)
+        p.result = buffers.reals(out, "out", self.code, self.data_rows * p.columns_in, True)
+        p.mode = INPUT_GRADIENT
+        p.step = 0
+        p.until = 0
+        if p.end:
+            self._run(INPUT_DELTAS)
+        p.data_values = NULL
+        p.end = 0                                  # no backward_batch after this
 
     def forward_batch(self, X, out, *, int mode, uint64_t seed, uint64_t step):
         """First half of a step with the caller's own loss: the outputs of one batch into `out`."""
         cdef Program* p = &self.program
         cdef Buffers buffers = Buffers()
-        self.bound = Buffers()
-        self.results = None
-        self.applied = 0
-        p.data = NULL
-        p.data_labels = NULL
-        p.data_values = NULL
-        self._bind_rows(X, "X")
+        self._bind_anew(X)
         if self.data_rows < 1 or self.data_rows > p.capacity:
             raise ValueError(f"X: a batch of {self.data_rows} is not between 1 and the capacity {p.capacity}")
         p.result = buffers.reals(out, "out", self.code, self.data_rows * p.columns_out, True)
-        p.order = NULL
-        p.first = 0
-        p.end = self.data_rows
         p.mode = mode & ~UPDATE
         p.seed = seed
         p.step = step
-        p.stop = -1
         self._run(FORWARD_BATCH)
 
     def backward_batch(self, d_output, *, int mode, hyper, uint64_t seed, uint64_t step):

@@ -14,6 +14,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
 from .activations cimport activation_forward, largest_slope
+from .answers cimport plain_above_zero, plain_all_finite, plain_largest
 from .arrays cimport (
     plain_activation, plain_batch_norm_backward, plain_batch_norm_forward, plain_batch_norm_statistics,
     plain_clip_by_value, plain_count_flat, plain_dot, plain_dropout, plain_fold, plain_layer_norm_backward,
@@ -33,7 +34,7 @@ from .normalization cimport (
 )
 from .optimizers cimport Coefficients, bound_step, coefficients_of, update
 from .program cimport (
-    BACKWARD_BATCH, COURSE, FORWARD, FORWARD_BATCH, OBSERVE, TRAIN, TRANSPOSE, Engine, Program, Unit,
+    BACKWARD_BATCH, COURSE, FORWARD, FORWARD_BATCH, INPUT_DELTAS, OBSERVE, TRAIN, TRANSPOSE, Engine, Program, Unit,
 )
 from .shuffle cimport shuffle_rows
 from .simd cimport LANES, REAL_IS_SINGLE, TILE, real
@@ -222,14 +223,29 @@ cdef void smooth_targets(Program* p, index first, index last) noexcept nogil:
             row[label % TILE] = kept + rest
 
 
-cdef void scatter_result(Program* p, index start, index first, index last) noexcept nogil:
-    cdef const real* source = <const real*>p.activations + p.ops[p.n_ops - 1].output * p.capacity
+cdef void scatter(const Program* p, const real* source, index columns, index start, index first,
+                  index last) noexcept nogil:
+    # Rows of a slot into `result`.
     cdef real* result = <real*>p.result
     cdef index r, panel
     for r in range(first, last):
+        for panel in range(panels_of(columns)):
+            memcpy(result + (start + r) * columns + panel * TILE, source + panel * p.capacity * TILE + r * TILE,
+                   used_columns(columns, panel) * sizeof(real))
+
+
+cdef void scatter_result(Program* p, index start, index first, index last) noexcept nogil:
+    scatter(p, <const real*>p.activations + p.ops[p.n_ops - 1].output * p.capacity, p.columns_out, start, first, last)
+
+
+cdef void gather_output_deltas(Program* p, index start, index first, index last) noexcept nogil:
+    # dL/d(output), which the caller handed in as data_values, rows in order.
+    cdef real* d = <real*>p.deltas + p.ops[p.n_ops - 1].d_output * p.capacity
+    cdef const real* values = <const real*>p.data_values
+    cdef index r, panel
+    for r in range(first, last):
         for panel in range(panels_of(p.columns_out)):
-            memcpy(result + (start + r) * p.columns_out + panel * TILE,
-                   source + panel * p.capacity * TILE + r * TILE,
+            memcpy(d + panel * p.capacity * TILE + r * TILE, values + (start + r) * p.columns_out + panel * TILE,
                    used_columns(p.columns_out, panel) * sizeof(real))
 
 
@@ -582,7 +598,7 @@ cdef bint sheds_slope(const Program* p, index i) noexcept nogil:
 
 
 cdef bint gradients_at_once(const Program* p, const Team* team) noexcept nogil:
-    return team.size == 1 and not probing(p) and p.until == 0
+    return team.size == 1 and not probing(p) and p.until == 0 and p.job != INPUT_DELTAS
 
 
 cdef index unit_share(const Program* p, int member, int size) noexcept nogil:
@@ -1055,7 +1071,7 @@ cdef void finish_step(Program* p, Team* team, int member, index rows, uint64_t s
 cdef void begin_job(Program* p) noexcept nogil:
     if p.job in (TRAIN, COURSE) and p.ring != NULL:
         aim_probe(p, 0)
-    p.lean = p.job in (TRAIN, COURSE, FORWARD_BATCH, BACKWARD_BATCH) and not probing(p)
+    p.lean = p.job in (TRAIN, COURSE, FORWARD_BATCH, BACKWARD_BATCH, INPUT_DELTAS) and not probing(p)
 
 
 cdef void aim_probe(Program* p, index done) noexcept nogil:
@@ -1186,19 +1202,26 @@ cdef void forward_batch(Program* p, Team* team, int member) noexcept nogil:
 
 
 cdef void backward_batch(Program* p, Team* team, int member) noexcept nogil:
-    # dL/d(output) of the batch arrives as data_values, rows in order.
-    cdef const Op* op = &p.ops[p.n_ops - 1]
     cdef index rows = p.end - p.first
     cdef index first = share(rows, member, team.size), last = share(rows, member + 1, team.size)
-    cdef real* d = <real*>p.deltas + op.d_output * p.capacity
-    cdef const real* values = <const real*>p.data_values
-    cdef index r, panel
-    for r in range(first, last):
-        for panel in range(panels_of(p.columns_out)):
-            memcpy(d + panel * p.capacity * TILE + r * TILE, values + r * p.columns_out + panel * TILE,
-                   used_columns(p.columns_out, panel) * sizeof(real))
+    gather_output_deltas(p, 0, first, last)
     backward_pass(p, team, member, rows, first, last)
     finish_step(p, team, member, rows, p.step, p.norms, &p.loss_value)
+
+
+cdef void input_deltas(Program* p, Team* team, int member) noexcept nogil:
+    cdef index start = p.first, rows, first, last
+    while start < p.end:
+        rows = p.end - start if p.end - start < p.capacity else p.capacity
+        first = share(rows, member, team.size)
+        last = share(rows, member + 1, team.size)
+        gather(p, start, first, last)
+        forward_pass(p, team, member, rows, first, last, p.n_ops, True, <uint32_t>p.step)
+        gather_output_deltas(p, start, first, last)
+        backward_pass(p, team, member, rows, first, last)
+        scatter(p, <const real*>p.deltas, p.columns_in, start, first, last)
+        start += rows
+        meet(team)                                 # a shorter chunk is dealt out differently
 
 
 cdef void transpose_all(Program* p, int member, int size) noexcept nogil:
@@ -1235,6 +1258,8 @@ cdef void work(void* argument, int member, int size) noexcept nogil:
         backward_batch(p, team, member)
     elif p.job == TRANSPOSE:
         transpose_all(p, member, size)
+    elif p.job == INPUT_DELTAS:
+        input_deltas(p, team, member)
 
 
 cdef void run(Program* program, void* team) noexcept nogil:
@@ -1316,4 +1341,7 @@ engine.dropout = plain_dropout
 engine.update = plain_update
 engine.clip_by_value = plain_clip_by_value
 engine.scale_by = plain_scale_by
+engine.all_finite = plain_all_finite
+engine.largest = plain_largest
+engine.above_zero = plain_above_zero
 TABLE = PyCapsule_New(&engine, "gradcore.kernels.engine", NULL)

@@ -22,6 +22,7 @@ cdef enum Job:
     BACKWARD_BATCH = 4         # … then backward from a given dL/d(output), gradients, update
     TRANSPOSE = 5              # refresh the transposed weights
     COURSE = 6                 # the next steps of a course of epochs
+    INPUT_DELTAS = 7           # dL/d(input) of data[first:end] from dL/d(output), in chunks, into `result`
 
 cdef struct Program:
     # the plan
@@ -73,7 +74,7 @@ cdef struct Program:
     index first
     index end
     index batch
-    void* result               # FORWARD: rows * columns_out reals
+    void* result               # FORWARD: rows * columns_out reals; INPUT_DELTAS: rows * columns_in
     # the course: epochs over the same rows, in an order of its own each
     const int64_t* rows
     int64_t* shuffled          # … in the order of the present epoch; without shuffle the same
@@ -156,3 +157,6 @@ cdef struct Engine:
                    uint64_t step) noexcept nogil
     void (*clip_by_value)(void* x, index n, double bound) noexcept nogil
     void (*scale_by)(void* x, index n, double factor) noexcept nogil
+    bint (*all_finite)(const void* x, index n) noexcept nogil
+    void (*largest)(int64_t* codes, const void* outputs, index rows, index columns) noexcept nogil
+    void (*above_zero)(int64_t* codes, const void* outputs, index n) noexcept nogil

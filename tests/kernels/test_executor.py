@@ -524,6 +524,52 @@ def test_backward_alone_updates_nothing(kind, dtype, rng):
 
 
 @every_executor
+def test_input_gradients_are_the_deltas_of_the_two_parts_without_training(kind, dtype, rng):
+    b = bench(kind, MIXED, 13, dtype, capacity=8, loss="no_loss")
+    X, d_output = rng.normal(size=(21, 13)).astype(dtype), rng.normal(size=(21, 5)).astype(dtype)
+    result = np.full((21, 13), np.nan, dtype)
+    b.executor.input_gradients(X[:, ::-1][:, ::-1], d_output, result)
+    for rows in (slice(0, 8), slice(8, 16), slice(16, 21)):
+        out = np.zeros((len(X[rows]), 5), dtype)
+        b.executor.forward_batch(X[rows], out, mode=INPUT_GRADIENT, seed=0, step=1)
+        b.executor.backward_batch(d_output[rows], mode=INPUT_GRADIENT, hyper=HYPER, seed=0, step=1)
+        np.testing.assert_array_equal(result[rows], b.d_input(len(out)))
+
+
+@pytest.mark.parametrize("threads", [2, 7])
+def test_input_gradients_have_the_same_bits_on_any_number_of_threads(threads, dtype, rng):
+    X, d_output = rng.normal(size=(45, 13)).astype(dtype), rng.normal(size=(45, 5)).astype(dtype)
+    one, many = np.empty((45, 13), dtype), np.empty((45, 13), dtype)
+    for count, result in ((1, one), (threads, many)):
+        b = bench("compiled", MIXED, 13, dtype, capacity=16, loss="no_loss", threads=count)
+        b.executor.input_gradients(X, d_output, result)
+        assert not b.gradients[b.plan.table["weight"][0] :][: 13 * b.plan.tile].any()
+    np.testing.assert_array_equal(one, many)
+
+
+def test_input_gradients_check_what_they_are_handed(rng):
+    b = bench("compiled", MIXED, 13, "float32", capacity=8, loss="no_loss")
+    X, d, out = (np.zeros((3, n), "f4") for n in (13, 5, 13))
+    for arguments, message in (
+        ((X[:, :4], d, out), "X: expected shape"),
+        ((X, d[:2], out), "d_output: expected 15 elements"),
+        ((X, d, out[:2]), "out: expected 39 elements"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            b.executor.input_gradients(*arguments)
+    with pytest.raises(TypeError, match="d_output: expected dtype float32"):
+        b.executor.input_gradients(X, d.astype("f8"), out)
+    b.executor.input_gradients(X, d, out)
+    with pytest.raises(ValueError, match="forward_batch first"):
+        b.executor.backward_batch(d, mode=0, hyper=HYPER, seed=0, step=1)
+    without = bench("compiled", MIXED, 13, "float32", capacity=8, loss="no_loss", input_gradient=False)
+    with pytest.raises(ValueError, match="compiled without input_gradient"):
+        without.executor.input_gradients(X, d, out)
+    with pytest.raises(ValueError, match="compiled without input_gradient"):
+        without.executor.quick_input_gradients(X, d)
+
+
+@every_executor
 def test_the_loss_alone(kind, dtype, rng):
     b = bench(kind, MIXED, 13, dtype, capacity=8, loss="cross_entropy")
     X, labels = data(rng, 8, 13, 5, dtype, "cross_entropy")
