@@ -9,6 +9,7 @@ from .program cimport Program, Unit
 from .simd cimport (
     LANES, TILE, fetch_to_write, real, vec, vload, vnarrow, vsplat, vstore, vtranspose, vwide_high, vwide_low, wide, wsum, wzero,
 )
+from .single_row cimport single_row_product
 from .statistics cimport widen_product
 from .types cimport RELU, Op, index
 
@@ -36,6 +37,22 @@ cdef inline bint slope_in_output(const Program* p, const Op* activation) noexcep
     return p.lean and activation.code == RELU and activation.input == activation.output
 
 
+cdef inline void dense_forward_row(const Program* p, const Op* op, const Op* activation, index row) noexcept nogil:
+    # One row of inference.
+    cdef index stride = p.capacity * TILE, panels = panels_of(op.columns_out), panel, used
+    cdef const real* a = <const real*>p.activations + op.input * p.capacity + row * TILE
+    cdef real* z = <real*>p.activations + op.output * p.capacity + row * TILE
+    single_row_product(z, a, <const real*>p.parameters + op.weight,
+                       <const real*>p.parameters + op.bias if op.bias >= 0 else NULL, panels, op.columns_in, stride)
+    for panel in range(panels):
+        if activation != NULL:
+            activation_forward(<int>activation.code, <real>activation.parameter, z, z, NULL, TILE)
+        used = used_columns(op.columns_out, panel)
+        if used < TILE:
+            clear_pads(z, 1, used)
+        z += stride
+
+
 cdef inline void dense_forward(const Program* p, const Op* op, const Op* activation, bint keep_slope,
                                index first, index last) noexcept nogil:
     # `activation`: applied to each panel while it is in the first-level cache; NULL: not now.  The inner index is cut
@@ -48,6 +65,9 @@ cdef inline void dense_forward(const Program* p, const Op* op, const Op* activat
     cdef real* z
     cdef real* slope
     cdef bint relu = activation != NULL and activation.code == RELU
+    if last - first == 1 and not keep_slope:
+        dense_forward_row(p, op, activation, first)
+        return
     if relu and keep_slope:
         relu = slope_in_output(p, activation)
     while k < depth:

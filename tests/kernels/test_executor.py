@@ -536,6 +536,24 @@ def test_input_gradients_are_the_deltas_of_the_two_parts_without_training(kind, 
         np.testing.assert_array_equal(result[rows], b.d_input(len(out)))
 
 
+@pytest.mark.parametrize("panels", [1, 2, 3, 4, 5, 8, 9])
+@pytest.mark.parametrize("use_bias", [True, False])
+def test_a_row_alone_has_the_bits_of_the_same_row_in_a_batch(panels, use_bias, dtype, rng):
+    tile = kernels.tile_width(dtype)
+    for inputs, units in ((panels * tile, panels * tile - 1), (300, panels * tile), (panels * tile - tile + 1, 7)):
+        b = bench("compiled", [Dense(units, use_bias=use_bias)], inputs, dtype, capacity=16, loss="no_loss")
+        X, d = rng.normal(size=(9, inputs)).astype(dtype), rng.normal(size=(9, units)).astype(dtype)
+        outputs, deltas = np.empty((9, units), dtype), np.empty((9, inputs), dtype)
+        b.executor.forward(X, outputs)
+        b.executor.input_gradients(X, d, deltas)
+        for row in range(9):
+            one, delta = np.empty((1, units), dtype), np.empty((1, inputs), dtype)
+            b.executor.forward(X[row : row + 1], one)
+            b.executor.input_gradients(X[row : row + 1], d[row : row + 1], delta)
+            np.testing.assert_array_equal(one[0], outputs[row])
+            np.testing.assert_array_equal(delta[0], deltas[row])
+
+
 @pytest.mark.parametrize("threads", [2, 7])
 def test_input_gradients_have_the_same_bits_on_any_number_of_threads(threads, dtype, rng):
     X, d_output = rng.normal(size=(45, 13)).astype(dtype), rng.normal(size=(45, 5)).astype(dtype)
