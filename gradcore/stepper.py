@@ -164,8 +164,7 @@ class Stepper:
             self._refuse(X, y)
         if rows == 1 and self._needs_two:
             check_batch_norm(self._net, rows)
-        if self._lock.locked():
-            raise RuntimeError("this network is being trained by somebody else; train net.copy()")
+        self._refuse_if_training()
         with self._lock:
             if self._version != self._net._version:
                 self._refresh()

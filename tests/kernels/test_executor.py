@@ -540,7 +540,11 @@ def test_input_gradients_are_the_deltas_of_the_two_parts_without_training(kind, 
 @pytest.mark.parametrize("use_bias", [True, False])
 def test_a_row_alone_has_the_bits_of_the_same_row_in_a_batch(panels, use_bias, dtype, rng):
     tile = kernels.tile_width(dtype)
-    for inputs, units in ((panels * tile, panels * tile - 1), (300, panels * tile), (panels * tile - tile + 1, 7)):
+    for inputs, units in (
+        (panels * tile, panels * tile - 1),
+        (300, panels * tile),
+        (panels * tile - tile + 1, 7),
+    ):
         b = bench("compiled", [Dense(units, use_bias=use_bias)], inputs, dtype, capacity=16, loss="no_loss")
         X, d = rng.normal(size=(9, inputs)).astype(dtype), rng.normal(size=(9, units)).astype(dtype)
         outputs, deltas = np.empty((9, units), dtype), np.empty((9, inputs), dtype)
