@@ -29,7 +29,7 @@ from gradcore.stepper import Stepper
 from gradcore.streams import check_seed
 from gradcore.summary import summary
 from gradcore.training.callbacks import Callback
-from gradcore.training.data import as_inputs, as_rows, check_rows
+from gradcore.training.data import CHUNK, Rows, as_given, as_inputs, as_rows, check_rows
 from gradcore.training.history import History
 from gradcore.training.loop import fit
 from gradcore.training.targets import Targets, encode
@@ -299,7 +299,7 @@ class Network:
         """
         outputs = self._quick(X, _OUTPUTS)
         if outputs is None:
-            outputs = self._forward(as_inputs(X, self.input_size, self.dtype, finite=False))
+            outputs = self._forward(as_given(X, self.input_size, self.dtype, finite=False))
         return outputs
 
     def predict(self, X: ArrayLike) -> Array:
@@ -327,7 +327,7 @@ class Network:
         quick = None if answer is None else self._quick(X, answer)
         if quick is not None:
             return quick if answer == _VALUES or classes is None else classes[quick]
-        return labels_of(self._forward(as_inputs(X, self.input_size, self.dtype)), loss, classes)
+        return labels_of(self._forward(as_given(X, self.input_size, self.dtype)), loss, classes)
 
     def predict_proba(self, X: ArrayLike) -> Array:
         """Return the probability of each class.
@@ -345,7 +345,7 @@ class Network:
         """
         quick = self._quick(X, _VALUES)
         if quick is None:
-            outputs = self._forward(as_inputs(X, self.input_size, self.dtype))
+            outputs = self._forward(as_given(X, self.input_size, self.dtype))
         else:
             outputs = quick.reshape(-1, self.output_size)
         return probabilities_of(outputs, self.loss, self._last_activation())
@@ -371,11 +371,11 @@ class Network:
             them, of all rows and outputs) or ``"r2"`` (coefficient of determination of what `predict` returns, the
             mean over the targets).
         """
-        X = as_inputs(X, self.input_size, self.dtype)
+        rows = as_given(X, self.input_size, self.dtype)
         chosen = self.loss if loss == "auto" and self.loss is not None else loss
         targets = self._encode(y, chosen, known=True, sample_weight=sample_weight)
-        check_rows(X, targets.values)
-        return scores(self._forward(X), targets)
+        check_rows(rows, targets.values)
+        return scores(self._forward(rows), targets)
 
     def loss_and_gradients(
         self,
@@ -403,13 +403,13 @@ class Network:
         >>> loss, gradients["0.weight"]
         (1.0, array([[2., 4.]], dtype=float32))
         """
-        X = as_inputs(X, self.input_size, self.dtype)
+        rows = as_given(X, self.input_size, self.dtype)
         targets = self._encode(y, loss, sample_weight=sample_weight).with_class_weight(class_weight)
-        check_rows(X, targets.values)
-        executor = self.executor(len(X), loss=targets.loss)
-        executor.bind(X, targets.values, targets.weights)
+        check_rows(rows, targets.values)
+        executor = self.executor(len(rows), loss=targets.loss)
+        executor.bind(rows, targets.values, targets.weights)
         mode = kernels.MODES["batch_statistics"]
-        value = executor.observe(np.arange(len(X)), mode=mode, seed=0, step=1)
+        value = executor.observe(np.arange(len(rows)), mode=mode, seed=0, step=1)
         return float(value), self._parameters.gradients(executor.gradients)
 
     def input_gradients(self, X: ArrayLike, output_grad: ArrayLike) -> Array:
@@ -520,6 +520,8 @@ class Network:
         Parameters
         ----------
         X : array_like, shape (rows, input_size)
+            Of any real dtype and layout, a memory map, a data frame, a sparse matrix of SciPy. It is read where it lies
+            and not copied; docs/data.md says what else is.
         y : array_like, shape (rows,), (rows, 1) or (rows, output_size)
             Labels of any kind, or numbers. For cross_entropy also the probabilities of all classes, for
             binary_cross_entropy 0 or 1 for each of several outputs; gaussian_nll takes half as many columns as there
@@ -735,10 +737,10 @@ class Network:
             raise ValueError(f"level must be 'light' or 'full', got {level!r}")
         if check_flag("exact", exact) and level != "full":
             raise ValueError("exact=True reads the counters of the full ledger: leave level at 'full'")
-        X, targets, chosen = self._batch(X, y, loss, rows)
+        given, targets, chosen = self._batch(X, y, loss, rows)
         full = level == "full"
         executor = self.executor(len(chosen), loss=targets.loss, input_gradient=full)
-        executor.bind(X, targets.values)
+        executor.bind(given, targets.values)
         mode = _TRAINING | kernels.MODES[level] | (kernels.MODES["input_gradient"] if full else 0)
         seed = check_seed(seed)
         value = executor.observe(chosen, mode=mode, seed=seed, step=1)
@@ -746,7 +748,7 @@ class Network:
         if exact:
             from gradcore.health.arithmetic import arithmetic_shares
 
-            shares = arithmetic_shares(self._replay(X, targets, chosen, seed), executor.records)
+            shares = arithmetic_shares(self._replay(given, targets, chosen, seed), executor.records)
         return Ledger(
             self.plan, executor.records, float(value), level=level, rows=len(chosen), arithmetic=shares
         )
@@ -787,11 +789,11 @@ class Network:
         from gradcore.health.units import op_named, unit_ledger
 
         number = op_named(self.plan, op)
-        X, targets, chosen = self._batch(X, y, loss, rows)
+        given, targets, chosen = self._batch(X, y, loss, rows)
         dead = None
         if self.plan.table["kind"][number] == kernels.OP_KINDS["activation"]:
-            dead = self._dead_units(X, [number]).get(number)
-        return unit_ledger(self._replay(X, targets, chosen, check_seed(seed)), number, dead)
+            dead = self._dead_units(given, [number]).get(number)
+        return unit_ledger(self._replay(given, targets, chosen, check_seed(seed)), number, dead)
 
     def dead_units(self, X: ArrayLike) -> dict[str, NDArray[np.bool_]]:
         """Return which units of each activation are dead: abs(f′) ≤ eps · largest on every row of X.
@@ -814,32 +816,32 @@ class Network:
         >>> net.dead_units([[0.0, 1.0], [1.0, 0.0]])
         {'relu 1': array([ True,  True,  True])}
         """
-        X = as_inputs(X, self.input_size, self.dtype)
-        if not len(X):
+        rows = as_given(X, self.input_size, self.dtype)
+        if not len(rows):
             raise ValueError("X is empty: at least one row is needed")
-        return {self.plan.names[op]: dead for op, dead in self._dead_units(X).items()}
+        return {self.plan.names[op]: dead for op, dead in self._dead_units(rows).items()}
 
-    def _dead_units(self, X: Array, ops: list[int] | None = None) -> dict[int, NDArray[np.bool_]]:
+    def _dead_units(self, X: Rows, ops: list[int] | None = None) -> dict[int, NDArray[np.bool_]]:
         from gradcore.health.units import dead_units
 
         executor = self.executor(min(len(X), 1024))
         executor.bind(X, None)
         return dead_units(executor, self.plan, len(X), ops)
 
-    def _count_dead(self, X: Array, op: int) -> tuple[int, int]:
+    def _count_dead(self, X: Rows, op: int) -> tuple[int, int]:
         """Return how many units of an activation op are dead on every row, and how many there are."""
         dead = self._dead_units(X, [op]).get(op)
         return (0, int(self.plan.table["columns_out"][op])) if dead is None else (int(dead.sum()), len(dead))
 
     def _batch(
         self, X: ArrayLike, y: ArrayLike, loss: str, rows: ArrayLike | None
-    ) -> tuple[Array, Targets, NDArray[np.int64]]:
-        X = as_inputs(X, self.input_size, self.dtype)
+    ) -> tuple[Rows, Targets, NDArray[np.int64]]:
+        given = as_given(X, self.input_size, self.dtype)
         targets = self._encode(y, loss)
-        check_rows(X, targets.values)
-        return X, targets, np.arange(len(X)) if rows is None else as_rows(rows, len(X))
+        check_rows(given, targets.values)
+        return given, targets, np.arange(len(given)) if rows is None else as_rows(rows, len(given))
 
-    def _replay(self, X: Array, targets: Targets, rows: NDArray[np.int64], seed: int) -> Replay:
+    def _replay(self, X: Rows, targets: Targets, rows: NDArray[np.int64], seed: int) -> Replay:
         from gradcore.health.replay import Replay, unshared
 
         plan = unshared(self._plan_with_input_gradient())
@@ -972,7 +974,7 @@ class Network:
         widest = int(self.plan.table["columns_out"].max(initial=self.input_size))
         return max(16, min(1024, INFERENCE_VALUES // widest))
 
-    def _forward(self, X: Array) -> Array:
+    def _forward(self, X: Rows) -> Array:
         out = np.empty((len(X), self.output_size), self.dtype)
         # one workspace for all callers: threads take turns
         with self._inference_lock:
@@ -983,8 +985,9 @@ class Network:
         return out
 
     def _pieces(self, rows: int) -> Iterator[slice]:
-        """Cut the rows of inference into pieces, so that Ctrl-C is heard between two of them."""
-        piece = max(self._chunk, int(PIECE_FLOP / (2 * max(1, self.plan.parameter_size))))
+        """Cut rows into pieces: Ctrl-C is heard between two, and of scattered rows no more than one is copied at a time."""
+        weights = max(1, self.plan.parameter_size)
+        piece = max(self._chunk, min(int(PIECE_FLOP / (2 * weights)), CHUNK // self.input_size))
         for first in range(0, rows, piece):
             yield slice(first, min(first + piece, rows))
 

@@ -4,11 +4,12 @@
 # Buffers come through the buffer protocol, not through typed memoryviews: those cost seconds of compilation and, under
 # the stable ABI, five times the time of a call.
 from cpython.buffer cimport (
-    PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer,
+    PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_Release, PyObject_CheckBuffer,
+    PyObject_GetBuffer,
 )
 from cpython.pycapsule cimport PyCapsule_GetPointer
 from libc.math cimport INFINITY, NAN
-from libc.stdint cimport int64_t, uint32_t, uint64_t, uintptr_t
+from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t, uintptr_t
 
 from .program cimport (
     BACKWARD_BATCH, COURSE, FORWARD, FORWARD_BATCH, INPUT_DELTAS, OBSERVE, TRAIN, TRANSPOSE, Engine, Program, Unit,
@@ -262,6 +263,43 @@ cdef char _code(object array) except 0:
     if view.format[0] not in (b"f", b"d") or view.format[1] != 0:
         raise TypeError(f"kernels take float32 or float64 arrays, got buffer format {view.format.decode()!r}")
     return view.format[0]
+
+
+cdef int _element(const Py_buffer* view) noexcept:
+    # Element of a buffer by kind and size; -1: none that can be read as it lies.
+    cdef char code = view.format[0]
+    cdef Py_ssize_t size = view.itemsize
+    cdef int first
+    if view.format[1] != 0:
+        return -1
+    if code in (b"e", b"f", b"d"):
+        return READ_F2 if size == 2 else READ_F4 if size == 4 else READ_F8
+    if code in (b"b", b"h", b"i", b"l", b"q"):
+        first = READ_I1
+    elif code in (b"B", b"H", b"I", b"L", b"Q", b"?"):
+        first = READ_U1
+    else:
+        return -1
+    return first + (0 if size == 1 else 1 if size == 2 else 2 if size == 4 else 3)
+
+
+ctypedef fused place:
+    int32_t
+    int64_t
+
+
+cdef int _check_sparse(const place* columns, const place* starts, Py_ssize_t rows, Py_ssize_t stored,
+                       Py_ssize_t width) except -1:
+    cdef Py_ssize_t i
+    if starts[0] < 0 or starts[rows] > stored:
+        raise ValueError("X: sparse rows that begin before or end after what is stored")
+    for i in range(rows):
+        if starts[i] > starts[i + 1]:
+            raise ValueError(f"X: sparse row {i} ends before it begins")
+    for i in range(<Py_ssize_t>starts[0], <Py_ssize_t>starts[rows]):
+        if columns[i] < 0 or columns[i] >= width:
+            raise ValueError(f"X: a sparse value lies in column {columns[i]} of {width}")
+    return 0
 
 
 cdef tuple _matrix_shape(object array, str name):
@@ -894,11 +932,17 @@ cdef class Executor:
             self._run(TRANSPOSE)
 
     cdef int _bind_rows(self, X, str name) except -1:
-        # Points the program at a (rows, columns_in) array of any strides.
+        # Points the program at a (rows, columns_in) array of any strides, or at sparse rows.
         cdef Program* p = &self.program
-        cdef Py_buffer* view = self.bound.take(X, name, False, True)
-        if view.format[0] != self.code or view.format[1] != 0:
-            raise TypeError(f"{name}: expected the dtype of the network, got buffer format {view.format.decode()!r}")
+        cdef Py_buffer* view
+        p.data_starts = NULL
+        if not PyObject_CheckBuffer(X):
+            return self._bind_sparse(X, name)
+        view = self.bound.take(X, name, False, True)
+        p.data_element = _element(view)
+        if p.data_element < 0:
+            raise TypeError(f"{name}: expected numbers in the byte order of this machine, "
+                            f"got buffer format {view.format.decode()!r}")
         if view.ndim != 2 or view.shape[1] != p.columns_in:
             raise ValueError(f"{name}: expected shape (rows, {p.columns_in}), got {tuple(X.shape)}")
         if view.strides[0] % view.itemsize or view.strides[1] % view.itemsize or <uintptr_t>view.buf % view.itemsize:
@@ -908,6 +952,38 @@ cdef class Executor:
         p.data_column_step = view.strides[1] // view.itemsize
         p.data_weights = NULL
         self.data_rows = view.shape[0]
+        return 0
+
+    cdef int _bind_sparse(self, X, str name) except -1:
+        # Compressed sparse rows: `values` in the network's dtype, `columns` and `starts` both int32 or both int64.
+        cdef Program* p = &self.program
+        cdef Py_ssize_t stored, rows
+        cdef Py_buffer* columns
+        cdef Py_buffer* starts
+        cdef const void* values
+        if not hasattr(X, "starts"):
+            raise TypeError(f"{name}: expected an array or sparse rows, got {type(X).__name__}")
+        if X.shape[1] != p.columns_in:
+            raise ValueError(f"{name}: expected shape (rows, {p.columns_in}), got {tuple(X.shape)}")
+        values = self.bound.reals(X.values, name, self.code, -1, False)
+        stored = self.bound.size(self.bound.count - 1)
+        columns = self.bound.take(X.columns, name, False)
+        starts = self.bound.take(X.starts, name, False)
+        rows = starts.len // starts.itemsize - 1
+        if _element(columns) != _element(starts) or _element(starts) not in (READ_I4, READ_I8):
+            raise TypeError(f"{name}: columns and starts must both be int32 or int64")
+        if rows < 0 or columns.len // columns.itemsize != stored:
+            raise ValueError(f"{name}: these are no compressed sparse rows")
+        p.data_wide = _element(starts) == READ_I8
+        # the last look before raw pointers
+        if p.data_wide:
+            _check_sparse[int64_t](<const int64_t*>columns.buf, <const int64_t*>starts.buf, rows, stored, p.columns_in)
+        else:
+            _check_sparse[int32_t](<const int32_t*>columns.buf, <const int32_t*>starts.buf, rows, stored, p.columns_in)
+        p.data = values
+        p.data_columns = columns.buf
+        p.data_starts = starts.buf
+        self.data_rows = rows
         return 0
 
     def bind(self, X, targets, weights=None):
@@ -1071,6 +1147,8 @@ cdef class Executor:
         p.data_weights = NULL
         p.step_weights = NULL
         p.data = x.buf
+        p.data_starts = NULL
+        p.data_element = _element(x)
         p.data_row_step = x.strides[0] // x.itemsize
         p.data_column_step = x.strides[1] // x.itemsize
         self.data_rows = rows
@@ -1280,6 +1358,8 @@ cdef class Executor:
         self.results = None
         self.applied = 0
         p.data = x.buf
+        p.data_starts = NULL
+        p.data_element = _element(x)
         p.data_row_step = p.columns_in
         p.data_column_step = 1
         p.data_labels = NULL

@@ -27,6 +27,7 @@ from .dense cimport (
     refresh_transposed, slope_in_output, used_columns, weight_gradient,
 )
 from .dropout cimport dropout_forward_panel
+from .gather cimport batch_row, gather
 from .losses cimport loss_rows, softmax_backward_rows, softmax_rows
 from .normalization cimport (
     Rows, batch_norm_backward_panel, batch_norm_forward_panel, batch_norm_inverse, batch_norm_statistics,
@@ -158,27 +159,6 @@ cdef void fold_fork(Program* p, index i, index rows) noexcept nogil:
 
 
 # ------------------------------------------------------------------ data
-
-
-cdef index batch_row(const Program* p, index start, index r) noexcept nogil:
-    return p.order[start + r] if p.order != NULL else start + r
-
-
-cdef void gather(Program* p, index start, index first, index last) noexcept nogil:
-    # Rows of the data into the input slot: the only place where the user's layout is read.
-    cdef real* to = <real*>p.activations
-    cdef const real* data = <const real*>p.data
-    cdef const real* source
-    cdef index r, panel, c, used
-    for r in range(first, last):
-        source = data + batch_row(p, start, r) * p.data_row_step
-        for panel in range(panels_of(p.columns_in)):
-            used = used_columns(p.columns_in, panel)
-            if p.data_column_step == 1:
-                memcpy(to + panel * p.capacity * TILE + r * TILE, source + panel * TILE, used * sizeof(real))
-            else:
-                for c in range(used):
-                    to[panel * p.capacity * TILE + r * TILE + c] = source[(panel * TILE + c) * p.data_column_step]
 
 
 cdef void gather_targets(Program* p, index start, index first, index last) noexcept nogil:

@@ -64,9 +64,13 @@ cdef struct Program:
     double* unit_reach         # the largest magnitudes a tried update gave its parameters, moment1, moment2
     void* parts                # ledger: one FoldPart per panel
     # the data
-    const void* data           # reals
-    index data_row_step
+    const void* data           # elements; of sparse rows the values that are stored, reals
+    int64_t data_element       # Element
+    index data_row_step        # elements
     index data_column_step
+    const void* data_starts    # sparse rows: where each begins among the values; NULL: not sparse …
+    const void* data_columns   # … and the column of each value,
+    bint data_wide             # both int64_t, else int32_t
     const int64_t* data_labels
     const void* data_values    # reals, rows * target_columns (BACKWARD_BATCH: dL/d(output), rows * columns_out)
     const double* data_weights # how often each row counts; NULL: once

@@ -891,7 +891,7 @@ class Executor:
 
     def _begin(self, X: Array, mode: int) -> None:
         self.mode = _switches(mode)
-        self.rows = len(X)
+        self.rows, X = len(X), np.asarray(X, self.activations.dtype)
         if self._booking():
             self.records.view(np.float64)[:] = nan
         self._activation(0, self.columns_in)[...] = X

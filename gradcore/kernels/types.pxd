@@ -69,6 +69,20 @@ cdef enum Mode:
     FULL = 16                  # fill the full ledger
     INPUT_GRADIENT = 32        # also dL/d(input of the network)
 
+# What one value of the data is: float, signed or unsigned integer (bool among them), and its bytes.
+cdef enum Element:
+    READ_F2 = 0
+    READ_F4 = 1
+    READ_F8 = 2
+    READ_I1 = 3
+    READ_I2 = 4
+    READ_I4 = 5
+    READ_I8 = 6
+    READ_U1 = 7
+    READ_U2 = 8
+    READ_U4 = 9
+    READ_U8 = 10
+
 cdef enum Status:
     DONE = 0
     NONFINITE = 1              # loss, gradient or update of this step is not finite; the step was not applied

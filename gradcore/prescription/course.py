@@ -32,6 +32,7 @@ from gradcore.prescription.trials import KEPT_FROM, Laboratory, Trial
 from gradcore.scores import score_name
 from gradcore.streams import check_seed
 from gradcore.training.batches import split
+from gradcore.training.data import dense
 from gradcore.training.loop import validation
 from gradcore.training.progress import ProgressBar
 from gradcore.training.settings import step_settings
@@ -102,7 +103,8 @@ class Case:
             )
         else:
             held_out = validation(net, validation_data, targets)
-            data = Data(everything.X, everything.targets, held_out[0], held_out[1].values)
+            X_test = dense(held_out[0], slice(None), net.dtype)
+            data = Data(everything.X, everything.targets, X_test, held_out[1].values)
         recipe = Recipe(
             net.layers, net.input_size, net.dtype, str(targets.loss), given.optimizer, batch, **settings
         )

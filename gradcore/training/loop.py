@@ -16,7 +16,7 @@ from gradcore.losses import ClassWeight
 from gradcore.threads import resolve_threads
 from gradcore.training.batches import Batches, split
 from gradcore.training.callbacks import Callback
-from gradcore.training.data import Array, as_inputs, check_rows
+from gradcore.training.data import Rows, Selected, as_given, check_rows
 from gradcore.training.history import History
 from gradcore.training.run import STRETCH, Conduct, Data, Run
 from gradcore.training.settings import StepSettings, check_on_fault, check_progress, step_settings
@@ -76,7 +76,9 @@ def fit(
         data = training_data(net, X, y, loss, validation_data, sample_weight)
         if fraction:
             rows, held_out = split(len(data.X), fraction, settings.seed)
-            data = replace(data, rows=rows, validation=(data.X[held_out], data.targets.of_rows(held_out)))
+            data = replace(
+                data, rows=rows, validation=(Selected(data.X, held_out), data.targets.of_rows(held_out))
+            )
         data = replace(data, targets=data.targets.with_class_weight(class_weight, data.rows))
         run = new_run(net, settings, data, conduct, threads)
         if saved is not None:
@@ -110,7 +112,7 @@ def training_data(
     sample_weight: Any = None,
 ) -> Data:
     """Check data and bring them into the form that `net` takes."""
-    X = as_inputs(X, net.input_size, net.dtype)
+    X = as_given(X, net.input_size, net.dtype)
     targets = encode(y, loss, net.output_size, net.dtype, classes=net.classes_, sample_weight=sample_weight)
     check_rows(X, targets.values)
     held_out = None if validation_data is None else validation(net, validation_data, targets)
@@ -156,7 +158,7 @@ def check_callbacks(callbacks: Any) -> tuple[Callback, ...]:
     return hooks
 
 
-def validation(net: Network, data: Any, trained: Targets) -> tuple[Array, Targets]:
+def validation(net: Network, data: Any, trained: Targets) -> tuple[Rows, Targets]:
     """Check a pair (X, y) to validate on, whose targets are coded as those that are trained on."""
     try:
         inputs, labels, weights = (
@@ -165,7 +167,7 @@ def validation(net: Network, data: Any, trained: Targets) -> tuple[Array, Target
     except (TypeError, ValueError):
         raise ValueError("validation_data must be a pair (X, y), or (X, y, sample_weight)") from None
     try:
-        X = as_inputs(inputs, net.input_size, net.dtype)
+        X = as_given(inputs, net.input_size, net.dtype)
         targets = encode(
             labels,
             trained.loss,

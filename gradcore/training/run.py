@@ -21,7 +21,7 @@ from gradcore.scores import score_name, scores
 from gradcore.streams import ORDER
 from gradcore.training.batches import Batches
 from gradcore.training.callbacks import Callback, has_batch_hooks, has_probe_hook
-from gradcore.training.data import Array
+from gradcore.training.data import Array, Rows, dense
 from gradcore.training.faults import NonFinite
 from gradcore.training.history import History
 from gradcore.training.locate import locate_nonfinite
@@ -51,19 +51,20 @@ class Data:
 
     Attributes
     ----------
-    X : ndarray, shape (rows, inputs)
+    X : ndarray or SparseRows, shape (rows, inputs)
+        As they were given.
     targets : Targets
     rows : ndarray of int64
         Those to train on.
-    validation : (ndarray, Targets) or None
+    validation : (inputs, Targets) or None
     outputs : int or None
         Of the network.
     """
 
-    X: Array
+    X: Rows
     targets: Targets
     rows: NDArray[np.int64]
-    validation: tuple[Array, Targets] | None = None
+    validation: tuple[Rows, Targets] | None = None
     outputs: int | None = None
 
     @cached_property
@@ -86,7 +87,7 @@ class Data:
         from gradcore.health.facts import facts
 
         some = self.rows[:: max(1, len(self.rows) // FACTS_ROWS)][:FACTS_ROWS]
-        return facts(self.X[some], self.targets.values[some], len(self.rows))
+        return facts(dense(self.X, some, np.dtype(np.float64)), self.targets.values[some], len(self.rows))
 
 
 @dataclass(frozen=True)

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gradcore.optimizers import Optimizer
+from gradcore.training.data import Rows
 
 if TYPE_CHECKING:
     from gradcore.health.facts import Facts
     from gradcore.health.faults import Fault
     from gradcore.health.ledger import Ledger
     from gradcore.network import Network
-
-Array = NDArray[Any]
 
 # Before that a network that starts slowly looks like one that is stuck.
 TRACED_STEPS = 200
@@ -27,7 +26,7 @@ def check_ledger(
     *,
     optimizer: Optimizer,
     constant_loss: float,
-    X: Array,
+    X: Rows,
     batch_size: int,
     regression: bool,
     losses: NDArray[np.float64],
@@ -47,7 +46,7 @@ def check_ledger(
     optimizer : Optimizer
     constant_loss : float
         Of the best constant predictor.
-    X : ndarray
+    X : ndarray or SparseRows
         All rows: dead is a unit on all of them.
     batch_size : int
     regression : bool

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from gradcore.training import data as module
-from gradcore.training.data import as_inputs, as_rows
+from gradcore.training.data import as_given, as_inputs, as_rows
 
 F32 = np.dtype("float32")
 
@@ -106,3 +106,41 @@ def test_rows_are_indices_or_a_mask():
 def test_rows_that_cannot_be(rows, error, message):
     with pytest.raises(error, match=message):
         as_rows(rows, 3)
+
+
+READABLE = ["f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "?"]
+
+
+@pytest.mark.parametrize("kind", READABLE)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_what_the_kernels_read_is_given_to_them_as_it_is(kind, dtype):
+    X = np.ones((6, 4)).astype(kind)
+    X.flags.writeable = False
+    for view in (X, X[::-2], X.T[::-1].T, np.asfortranarray(X), np.broadcast_to(X[0], (6, 4))):
+        assert as_given(view, 4, np.dtype(dtype)) is view
+
+
+@pytest.mark.parametrize("kind", [">f4", ">i2", "g"])
+def test_what_they_cannot_read_is_converted(kind):
+    assert as_given(np.ones((2, 3)).astype(kind), 3, F32).dtype == F32
+    packed = np.ones(5, [("a", "u1"), ("b", "f8", 3)])["b"]
+    assert not packed.flags.aligned
+    assert as_given(packed, 3, F32).tolist() == [[1, 1, 1]] * 5
+
+
+@pytest.mark.parametrize("kind", ["f2", "f4", "f8"])
+def test_what_is_given_as_it_is_has_been_looked_at(monkeypatch, kind):
+    monkeypatch.setattr(module, "CHUNK", 64)
+    X = np.asfortranarray(np.zeros((100, 7), kind))
+    X[77, 2] = np.inf
+    with pytest.raises(ValueError, match="X has inf at row 77, column 2"):
+        as_given(X, 7, F32)
+    assert as_given(X, 7, F32, finite=False) is X
+
+
+def test_tensors():
+    torch = pytest.importorskip("torch")
+    X = torch.arange(6.0).reshape(2, 3)
+    assert np.shares_memory(as_given(X, 3, F32), X.numpy())
+    assert as_given(X.requires_grad_(), 3, F32).tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert as_given(X.bfloat16(), 3, F32).tolist() == [[0, 1, 2], [3, 4, 5]]
