@@ -491,8 +491,8 @@ class Network:
 
     def fit(
         self,
-        X: ArrayLike,
-        y: ArrayLike,
+        X: ArrayLike | Iterable[Any],
+        y: ArrayLike | None = None,
         *,
         loss: str = "auto",
         optimizer: str | Optimizer = "adam",
@@ -521,11 +521,13 @@ class Network:
         ----------
         X : array_like, shape (rows, input_size)
             Of any real dtype and layout, a memory map, a data frame, a sparse matrix of SciPy. It is read where it lies
-            and not copied; docs/data.md says what else is.
+            and not copied; docs/data.md says what else is. Or, without y, an iterable of batches ``(X, y)``: a list of
+            them, a DataLoader of PyTorch, any object that can be gone through once for each epoch.
         y : array_like, shape (rows,), (rows, 1) or (rows, output_size)
             Labels of any kind, or numbers. For cross_entropy also the probabilities of all classes, for
             binary_cross_entropy 0 or 1 for each of several outputs; gaussian_nll takes half as many columns as there
-            are outputs.
+            are outputs. Labels of an iterable are the indices of the outputs, from 0, or those that the network was
+            trained on before.
         loss : str
             A name of `gradcore.losses`, such as ``"huber(delta=2.0)"`` or ``"cross_entropy(label_smoothing=0.1)"``;
             ``"auto"``: integers, booleans and text mean cross_entropy (binary for a network of one output, and for a
@@ -534,7 +536,8 @@ class Network:
             Such as ``"sgd(0.1, momentum=0.9)"`` or ``Adam(0.003)``.
         epochs, batch_size : int
             A batch larger than the data means all of it. The last batch of an epoch is smaller where the rows do not
-            divide; with batch norm a last batch of a single row is merged into the one before.
+            divide; with batch norm a last batch of a single row is merged into the one before. The batches of an
+            iterable are as large as they come, in the order in which they come (no `shuffle`).
         validation_data : (X, y) or (X, y, sample_weight), optional
             Evaluated after every epoch.
         validation_fraction : float

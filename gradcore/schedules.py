@@ -54,6 +54,11 @@ class Schedule:
         steps = first + np.arange(check_integer("count", count, minimum=0), dtype=np.float64)
         return self._at(np.minimum(steps, total), total)
 
+    @property
+    def needs_total(self) -> bool:
+        """Whether its factors depend on how many steps there are in all."""
+        return True
+
     def _at(self, step: Doubles, total: int) -> Doubles:
         raise NotImplementedError
 
@@ -67,6 +72,11 @@ class Constant(Schedule):
     >>> Constant().factors(1, 3, total_steps=100)
     array([1., 1., 1.])
     """
+
+    @property
+    def needs_total(self) -> bool:
+        """Whether its factors depend on how many steps there are in all."""
+        return False
 
     def _at(self, step: Doubles, total: int) -> Doubles:
         return np.ones_like(step)
@@ -93,6 +103,11 @@ class Warmup(Schedule):
 
     def __post_init__(self) -> None:
         vars(self).update(warmup=_check_length("warmup", self.warmup))
+
+    @property
+    def needs_total(self) -> bool:
+        """Whether its factors depend on how many steps there are in all."""
+        return isinstance(self.warmup, float)
 
     def _at(self, step: Doubles, total: int) -> Doubles:
         return _rise(step, self.warmup, total)
@@ -123,6 +138,11 @@ class Step(Schedule):
             step_size=_check_length("step_size", self.step_size, positive=True),
             gamma=check_positive("gamma", self.gamma),
         )
+
+    @property
+    def needs_total(self) -> bool:
+        """Whether its factors depend on how many steps there are in all."""
+        return isinstance(self.step_size, float)
 
     def _at(self, step: Doubles, total: int) -> Doubles:
         # (a share of the steps may miss a whole number by a rounding)
@@ -157,6 +177,11 @@ class Exponential(Schedule):
             gamma=check_positive("gamma", self.gamma),
             step_size=_check_length("step_size", self.step_size, positive=True),
         )
+
+    @property
+    def needs_total(self) -> bool:
+        """Whether its factors depend on how many steps there are in all."""
+        return isinstance(self.step_size, float)
 
     def _at(self, step: Doubles, total: int) -> Doubles:
         return np.asarray(self.gamma ** ((step - 1) / _steps(self.step_size, total)), np.float64)

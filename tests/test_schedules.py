@@ -210,3 +210,13 @@ def test_a_length_that_is_no_number(wrong):
 def test_steps_that_cannot_be(arguments, name):
     with pytest.raises((ValueError, TypeError), match=name):
         Cosine().factors(*arguments)
+
+
+@pytest.mark.parametrize(
+    "spec", [*REGISTRY, "warmup(5)", "step(3)", "exponential(0.5, 7)", "linear(4)", "cosine(4)"]
+)
+def test_whether_the_number_of_steps_is_needed_is_told(spec):
+    schedule = resolve(spec)
+    factors = [schedule.factors(1, 60, total_steps=total) for total in (60, 100, 1000)]
+    assert schedule.needs_total == (not np.array_equal(factors[0], factors[2]))
+    assert schedule.needs_total == (not np.array_equal(factors[1], factors[2]))

@@ -324,6 +324,8 @@ def fingerprints_of(run: Run) -> dict[str, Any]:
     prints: dict[str, Any] = {
         "rows": len(rows), "X": _fingerprint(data.X, rows), "y": _fingerprint(data.targets.values, rows)
     }  # fmt: skip
+    weights = data.targets.weights
+    prints["sample_weight or class_weight"] = None if weights is None else _fingerprint(weights, rows)
     if data.validation is not None:
         X, targets = data.validation
         every = np.arange(len(X))
@@ -333,7 +335,7 @@ def fingerprints_of(run: Run) -> dict[str, Any]:
     return prints
 
 
-def _fingerprint(array: Array, rows: Array) -> str:
+def _fingerprint(array: Rows, rows: Array) -> str:
     some = rows[:: max(1, -(-len(rows) // FINGERPRINT_ROWS))]
     digest = hashlib.blake2b(f"{array.shape[1:]} {array.dtype}".encode(), digest_size=16)
     piece = max(1, CHUNK // max(1, math.prod(array.shape[1:])))

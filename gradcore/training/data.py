@@ -40,6 +40,10 @@ def as_numeric(name: str, values: Any) -> Array:
         Ragged rows; a masked array with masked entries.
     """
     array = _as_array(name, values)
+    if array.ndim == 0 and hasattr(values, "__iter__"):
+        raise TypeError(
+            f"{name} is no array but {type(values).__name__}; batches (X, y) are given to fit alone, without y"
+        )
     if array.dtype.kind == "O":
         # a data frame of mixed columns comes as objects
         try:

@@ -73,6 +73,18 @@ def fit(
         fraction = check_fraction("validation_fraction", validation_fraction)
         if validation_data is not None and fraction:
             raise ValueError("give validation_data or validation_fraction, not both")
+        if y is None:
+            from gradcore.training.stream import new_stream
+
+            needs_arrays = {
+                "validation_fraction": bool(fraction), "sample_weight": sample_weight is not None,
+                "class_weight": class_weight is not None, "resume": resume is not None,
+            }  # fmt: skip
+            for name in (name for name, given in needs_arrays.items() if given):
+                raise ValueError(f"{name} needs arrays X and y; X is an iterable of batches (X, y)")
+            stream = new_stream(net, settings, X, loss, validation_data, conduct, threads)
+            finish(stream, progress)
+            return stream.history
         data = training_data(net, X, y, loss, validation_data, sample_weight)
         if fraction:
             rows, held_out = split(len(data.X), fraction, settings.seed)

@@ -18,14 +18,17 @@ class ProgressBar:
     ----------
     show : bool or "auto"
         "auto": on a terminal, once the training has run for half a second.
-    total : int
-        Steps of the whole.
+    total : int or None
+        Steps of the whole, where they are known.
     parts : int
         Epochs, or whatever `unit` says, that it consists of.
     """
 
-    def __init__(self, show: bool | Literal["auto"], total: int, parts: int, unit: str = "epoch") -> None:
-        self.total, self.parts, self._unit = total, parts, unit
+    def __init__(
+        self, show: bool | Literal["auto"], total: int | None, parts: int, unit: str = "epoch"
+    ) -> None:
+        self.total: int | None = total
+        self.parts, self._unit = parts, unit
         self._wanted = show is True or (show == "auto" and sys.stderr is not None and sys.stderr.isatty())
         self._optional = show == "auto"
         self._due = time.perf_counter() + (PATIENCE if self._optional else 0.0)

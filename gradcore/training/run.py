@@ -142,7 +142,7 @@ class Run:
         self.counts = np.tile(batches.sizes().astype(np.float64), self.block)
         self.ring: Ring | None = None
         if settings.probe is not None:
-            self.ring = Ring(net.plan, settings.probe, conduct.epochs * batches.steps // settings.probe.every)
+            self.ring = Ring(net.plan, settings.probe, self.steps // settings.probe.every)
             self.history.ledgers = self.ring
             self.executor.book_into(self.ring.records, settings.probe.every)
         self.seen = 0  # steps so far, those not applied included
@@ -276,12 +276,20 @@ class Run:
         for callback in self.conduct.callbacks:
             callback._complete(self, last=last)
 
+    def _room(self) -> tuple[int, int]:
+        """Return where the losses and norms of the next steps go, and how many steps may be made at once."""
+        room = self.block * self.batches.steps  # a whole number of epochs
+        done = self.seen % room
+        return done, min(self.pace, room - done, self.steps - self.seen)
+
+    def _place(self, step: int) -> tuple[int, int]:
+        """Return the epoch of a step and its number therein, all counted from 0."""
+        return divmod(step, self.batches.steps)
+
     def _stretch(self) -> Generator[Any, None, None]:
         """Prepare some steps, have them run, and book them."""
         probe, mode = self.settings.probe, self.mode | kernels.MODES["update"]
-        room = self.block * self.batches.steps  # of the losses and norms; a whole number of epochs
-        done = self.seen % room
-        steps = min(self.pace, room - done, self.steps - self.seen)
+        done, steps = self._room()
         if probe is not None:
             mode |= kernels.MODES[probe.level]
             if self.probe_hooks or (
@@ -290,7 +298,7 @@ class Run:
                 steps = min(steps, probe.every - self.seen % probe.every)
         for every in self.stations:
             steps = min(steps, every - self.seen % every)
-        batch = self.seen % self.batches.steps
+        _, batch = self._place(self.seen)
         if self.batch_hooks:
             steps = 1
             for callback in self.batch_hooks:
@@ -364,7 +372,7 @@ class Run:
         fault = locate_nonfinite(
             self.executor, self.net, rows, mode=self.mode, seed=self.settings.seed, step=self.history.steps + 1,
             loss=self.targets.loss, targets=self.targets.values, weights=self.targets.weights, hyper=self.hyper,
-            report_as=(self.seen, (self.seen - 1) // self.batches.steps),
+            report_as=(self.seen, self._place(self.seen - 1)[0]),
             ledgers=() if self.ring is None else self.ring.last(LAST_LEDGERS),
         )  # fmt: skip
         if self.located <= LOCATED_FAULTS:
