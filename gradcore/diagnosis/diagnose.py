@@ -26,7 +26,7 @@ from gradcore.health.theory import predict
 from gradcore.network import Network
 from gradcore.optimizers import Optimizer, resolve as resolve_optimizer
 from gradcore.streams import ORDER, check_seed, stream
-from gradcore.training.data import as_inputs, check_rows
+from gradcore.training.data import as_given, check_rows
 from gradcore.training.loop import check_batch_norm
 from gradcore.training.targets import encode
 
@@ -349,13 +349,13 @@ def prepare(
     steps, seed = check_integer("steps", steps, minimum=0), check_seed(seed)
     chosen = resolve_optimizer("adam" if optimizer is None else optimizer)
     rows = 32 if batch_size is None else check_integer("batch_size", batch_size)
-    inputs = as_inputs(X, net.input_size, net.dtype)
+    inputs = as_given(X, net.input_size, net.dtype)
     targets = encode(y, loss, net.output_size, net.dtype, classes=net.classes_)
     check_rows(inputs, targets.values)
     check_batch_norm(net, min(len(inputs), 2 if batch_size is None else rows))
     data = Batch(inputs, targets.values, targets.loss, net.output_size)
     order = stream(seed, ORDER, 0).permutation(len(data))
-    batch = data.rows(order[: min(len(data), ROWS)])
+    batch = data.rows(order[: min(len(data), ROWS)], net.dtype)
     return Setting(data, batch, facts(batch.X, batch.targets, len(data)), chosen, steps, rows, seed)
 
 

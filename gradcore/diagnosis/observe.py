@@ -20,6 +20,7 @@ from gradcore.losses import Loss
 from gradcore.network import Network
 from gradcore.optimizers import Optimizer
 from gradcore.streams import ORDER, stream
+from gradcore.training.data import dense
 
 Array = npt.NDArray[Any]
 
@@ -31,9 +32,9 @@ _TRAINING = kernels.MODES["batch_statistics"] | kernels.MODES["drop"]
 
 @dataclass(frozen=True)
 class Batch:
-    """Checked inputs and encoded targets of some rows."""
+    """Checked inputs and encoded targets of some rows; inputs as they were given, or in the network's dtype."""
 
-    X: Array
+    X: Any
     targets: Array
     loss: Loss
     outputs: int | None = None
@@ -41,10 +42,10 @@ class Batch:
     def __len__(self) -> int:
         return len(self.X)
 
-    def rows(self, chosen: npt.NDArray[np.int64]) -> Batch:
-        """Return some of the rows."""
+    def rows(self, chosen: npt.NDArray[np.int64], dtype: np.dtype[Any]) -> Batch:
+        """Return some of the rows, inputs in `dtype`."""
         return replace(
-            self, X=np.ascontiguousarray(self.X[chosen]), targets=np.ascontiguousarray(self.targets[chosen])
+            self, X=dense(self.X, chosen, dtype), targets=np.ascontiguousarray(self.targets[chosen])
         )
 
     def standardised(self, *, inputs: bool = True, targets: bool = False) -> Batch:
@@ -62,7 +63,7 @@ class Batch:
     def sample(self, count: int) -> tuple[Array, Array]:
         """Return inputs and targets of some rows, spread evenly over all."""
         rows = np.linspace(0, len(self) - 1, min(count, len(self))).astype(np.int64)
-        return self.X[rows], self.targets[rows]
+        return dense(self.X, rows, np.dtype(np.float64)), self.targets[rows]
 
     @cached_property
     def constant_loss(self) -> float:

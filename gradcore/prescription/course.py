@@ -98,13 +98,12 @@ class Case:
                     "test_fraction must leave rows to score on, or give validation_data; got 0 of "
                     f"{len(everything)} rows"
                 )
-            data = Data(
-                everything.X[train], everything.targets[train], everything.X[test], everything.targets[test]
-            )
+            X_train, X_test = (dense(everything.X, rows, net.dtype) for rows in (train, test))
+            data = Data(X_train, everything.targets[train], X_test, everything.targets[test])
         else:
             held_out = validation(net, validation_data, targets)
-            X_test = dense(held_out[0], slice(None), net.dtype)
-            data = Data(everything.X, everything.targets, X_test, held_out[1].values)
+            X, X_test = (dense(rows, slice(None), net.dtype) for rows in (everything.X, held_out[0]))
+            data = Data(X, everything.targets, X_test, held_out[1].values)
         recipe = Recipe(
             net.layers, net.input_size, net.dtype, str(targets.loss), given.optimizer, batch, **settings
         )

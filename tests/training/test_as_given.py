@@ -72,6 +72,7 @@ def test_no_copy_of_the_whole(rng, kind, layout):
         "predict": lambda: net.predict(X),
         "evaluate": lambda: net.evaluate(X, y),
         "dead_units": lambda: net.dead_units(X),
+        "diagnose": lambda: diagnose(net, X, y),
     }
     peaks = {name: peak_of(call) for name, call in calls.items()}
     # one piece of the check, in the network's dtype and as given, and the rows of a piece of inference

@@ -108,7 +108,8 @@ def test_what_cannot_be(X, error, message):
 
 def test_the_whole_never_becomes_dense(rng):
     rows, columns = 20_000, 5_000  # dense: 400 MB
-    X = scipy.random(rows, columns, density=1e-3, format="csr", dtype=np.float32, random_state=1)
+    where, starts = rng.integers(0, columns, 5 * rows), np.arange(0, 5 * rows + 1, 5)
+    X = scipy.csr_array((np.ones(5 * rows, np.float32), where, starts), shape=(rows, columns))
     y = rng.integers(0, 2, rows)
     net = mlp([columns, 4, 2], seed=0)
     tracemalloc.start()
