@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from executors import EXECUTORS, TRAINING, bench
+from executors import EXECUTORS, HYPER, TRAINING, bench
 
 from gradcore import kernels
 from gradcore.layers import Dense
@@ -142,3 +142,22 @@ def test_sparse_rows_of_another_kind_are_refused():
         made.executor.bind(SparseRows(np.ones(1, np.float32), index[:1], index, 4), None)
     with pytest.raises(TypeError, match="list"):
         made.executor.bind([[1.0, 2.0, 3.0]], None)
+
+
+def test_a_single_step_forgets_what_was_read_before(rng):
+    """Steps of plain arrays on an executor that has read sparse rows and bytes."""
+    X, y = rng.standard_normal((5, 3)).astype(np.float32), rng.standard_normal((5, 2)).astype(np.float32)
+    others = [sparse_rows(rng, 5, 3, "float32", "int32"), rng.integers(0, 9, (5, 3)).astype(np.uint8)]
+    losses = []
+    for before in [None, *others]:
+        made = bench("compiled", [Dense(2)], 3, "float32", capacity=7)
+        if before is not None:
+            inputs_of(made, before, np.arange(5))
+        made.executor.arm(mode=TRAINING, hyper=HYPER, seed=0)
+        losses.append(made.executor.step(X, y, 1))
+    assert losses[0] == losses[1] == losses[2]
+    z = bench("reference", [Dense(2)], 3, "float32", capacity=7)
+    z.executor.bind(X, y)
+    assert losses[0] == pytest.approx(
+        z.executor.observe(np.arange(5), mode=TRAINING, seed=0, step=1), rel=1e-5
+    )
