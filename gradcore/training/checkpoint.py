@@ -16,7 +16,7 @@ from gradcore.errors import check_flag, check_integer, check_path
 from gradcore.files import Format, read_arrays, write_arrays
 from gradcore.health.loss_curve import LossCurve
 from gradcore.training.callbacks import Callback, Logs, Monitor
-from gradcore.training.data import CHUNK, Array
+from gradcore.training.data import CHUNK, Array, Rows
 
 if TYPE_CHECKING:
     from gradcore.training.run import Run
