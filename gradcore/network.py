@@ -988,7 +988,7 @@ class Network:
         return out
 
     def _pieces(self, rows: int) -> Iterator[slice]:
-        """Cut rows into pieces: Ctrl-C is heard between two, and of scattered rows no more than one is copied at a time."""
+        """Cut rows into pieces: Ctrl-C is heard between two, and of scattered rows only one is copied at a time."""
         weights = max(1, self.plan.parameter_size)
         piece = max(self._chunk, min(int(PIECE_FLOP / (2 * weights)), CHUNK // self.input_size))
         for first in range(0, rows, piece):

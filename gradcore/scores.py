@@ -19,7 +19,7 @@ _VALUES, _LARGEST, _ABOVE_ZERO = (kernels.ANSWERS[name] for name in ("values", "
 
 
 def answer_of(loss: Loss | None) -> int | None:
-    """Return what predict answers with after training on a loss, one of `kernels.ANSWERS`; None: what is made of them."""
+    """Return what predict answers with after training on a loss, of `kernels.ANSWERS`; None: something made of them."""
     if loss is None or not loss.classification:
         return None if _transforms(loss) else _VALUES
     return _LARGEST if loss.name == "cross_entropy" else _ABOVE_ZERO

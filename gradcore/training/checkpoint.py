@@ -337,7 +337,8 @@ def fingerprints_of(run: Run) -> dict[str, Any]:
 
 def _fingerprint(array: Rows, rows: Array) -> str:
     some = rows[:: max(1, -(-len(rows) // FINGERPRINT_ROWS))]
-    digest = hashlib.blake2b(f"{array.shape[1:]} {array.dtype}".encode(), digest_size=16)
+    dtype = np.asarray(array[some[:1]]).dtype
+    digest = hashlib.blake2b(f"{array.shape[1:]} {dtype}".encode(), digest_size=16)
     piece = max(1, CHUNK // max(1, math.prod(array.shape[1:])))
     for first in range(0, len(some), piece):
         digest.update(np.ascontiguousarray(array[some[first : first + piece]]).data)

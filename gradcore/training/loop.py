@@ -76,9 +76,13 @@ def fit(
         if y is None:
             from gradcore.training.stream import new_stream
 
+            if fraction:
+                raise ValueError(
+                    "validation_fraction needs arrays: hold batches back and give validation_data"
+                )
             needs_arrays = {
-                "validation_fraction": bool(fraction), "sample_weight": sample_weight is not None,
-                "class_weight": class_weight is not None, "resume": resume is not None,
+                "sample_weight": sample_weight is not None, "class_weight": class_weight is not None,
+                "resume": resume is not None,
             }  # fmt: skip
             for name in (name for name, given in needs_arrays.items() if given):
                 raise ValueError(f"{name} needs arrays X and y; X is an iterable of batches (X, y)")

@@ -497,6 +497,7 @@ class Run:
             rates *= factors[steps - 1 :: steps]
         return {"lr": rates}
 
+
 def _some(counts: Array) -> Array:
     """Return the sum of each row of counts; 1 for 0, so that nothing divided by nothing is nothing."""
     sums: Array = counts.sum(axis=1)

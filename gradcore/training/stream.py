@@ -58,8 +58,8 @@ def new_stream(
     for callback in conduct.callbacks:
         if isinstance(callback, Checkpoint):
             raise ValueError(
-                "Checkpoint needs arrays X and y: a training on an iterable of batches cannot be resumed; net.save in a "
-                "callback of yours keeps the network"
+                "Checkpoint needs arrays X and y: a training on an iterable of batches cannot be resumed; net.save in "
+                "a callback of yours keeps the network"
             )
     X, targets = source.first
     check_batch_norm(net, len(X))
@@ -186,7 +186,9 @@ class _Sample:
         """Return the sample as data to train on."""
         targets = np.concatenate(self.targets)
         rows = np.arange(self.rows)
-        return replace(like, X=np.concatenate(self.X), targets=replace(like.targets, values=targets), rows=rows)
+        return replace(
+            like, X=np.concatenate(self.X), targets=replace(like.targets, values=targets), rows=rows
+        )
 
 
 class StreamRun(Run):

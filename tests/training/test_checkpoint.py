@@ -10,7 +10,7 @@ import pytest
 from failing_files import failing
 from reference_network import twin
 
-from gradcore import BatchNorm, Dense, Dropout, Network, Probe, Residual, optimizers, schedules
+from gradcore import BatchNorm, Dense, Dropout, LayerNorm, Network, Probe, Residual, optimizers, schedules
 from gradcore.callbacks import Callback, Checkpoint, CSVLogger, EarlyStopping, JSONLogger, ReduceOnPlateau
 from gradcore.files import read_arrays, write_arrays
 from gradcore.training.checkpoint import FORM
@@ -501,3 +501,39 @@ def test_a_training_that_is_killed_again_and_again_ends_at_the_same_bits(tmp_pat
     seen = [int(line) for line in killed.stdout.split()]
     assert seen == sorted(seen)
     assert len(set(seen)) > 3  # it was killed at different places
+
+
+@pytest.mark.parametrize("form", ["weighted", "balanced", "sparse", "bytes", "layer norm"])
+def test_data_in_other_forms_and_weights_are_resumed(tmp_path, data, form):
+    X, y = data
+    layers, settings = LAYERS, {}
+    if form == "weighted":
+        settings["sample_weight"] = np.linspace(0, 2, len(X))
+    elif form == "balanced":
+        settings["class_weight"] = "balanced"
+    elif form == "sparse":
+        X = pytest.importorskip("scipy.sparse").csr_array(np.where(np.abs(X) > 1, X, 0))
+    elif form == "bytes":
+        X = (10 * np.abs(X)).astype(np.uint8)
+    else:
+        layers = [Residual([Dense(9), "silu"], projection=True), LayerNorm(), "mish", Dense(3)]
+
+    def network():
+        return Network(layers, input_size=5, seed=0)
+
+    def train(net, epochs, **resume):
+        return net.fit(
+            X, y, epochs=epochs, batch_size=8, seed=4, callbacks=[Checkpoint(path)], **settings, **resume
+        )
+
+    path = tmp_path / "checkpoint"
+    whole, part, resumed = network(), network(), network()
+    through = train(whole, 4)
+    train(part, 2)
+    after = train(resumed, 4, resume=path)
+    assert after.history == through.history
+    np.testing.assert_array_equal(resumed.parameters, whole.parameters)
+    if form == "weighted":
+        settings["sample_weight"] = settings["sample_weight"][::-1]
+        with pytest.raises(ValueError, match="sample_weight or class_weight"):
+            train(network(), 5, resume=path)

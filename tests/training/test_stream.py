@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from gradcore import BatchNorm, Dense, GradcoreWarning, Network, Probe, datasets, fit_many, mlp
-from gradcore.callbacks import Callback
+from gradcore.callbacks import Callback, Checkpoint
 from gradcore.training import stream
 
 
@@ -385,3 +385,29 @@ def test_batches_beside_y_and_a_share_to_hold_out(data):
         net_of().fit(cut(*data, 8), validation_fraction=0.2)
     with pytest.raises((TypeError, ValueError), match=r"networks\[0\]: "):
         fit_many([net_of()], (cut(*data, 8), None))
+
+
+def test_what_needs_all_rows_at_once_is_refused(data, tmp_path):
+    net, batches = net_of(), cut(*data, 8)
+    for given in ({"sample_weight": np.ones(len(data[0]))}, {"class_weight": "balanced"}):
+        with pytest.raises(ValueError, match=f"{next(iter(given))} needs arrays X and y"):
+            net.fit(batches, **given)
+    with pytest.raises(ValueError, match="Checkpoint needs arrays"):
+        net.fit(batches, callbacks=[Checkpoint(tmp_path / "checkpoint")])
+    net.fit(*data, epochs=1, callbacks=[Checkpoint(tmp_path / "checkpoint")], seed=0)
+    with pytest.raises(ValueError, match="resume needs arrays"):
+        net.fit(batches, resume=tmp_path / "checkpoint")
+
+
+def test_rates_and_clipping_are_told_as_of_arrays(data):
+    X, y = data
+    settings = {
+        "epochs": 3, "seed": 0, "schedule": "exponential(0.5, step_size=7)", "clip_norm": 0.3, "shuffle": False,
+        "optimizer": "rmsprop(0.01, momentum=0.5)", "progress": False,
+    }  # fmt: skip
+    one, other = net_of(), net_of()
+    arrays = one.fit(X, y, batch_size=8, **settings)
+    stream = other.fit(cut(X, y, 8), **settings)
+    assert arrays.history["lr"] != sorted(arrays.history["lr"])
+    assert stream.history == arrays.history
+    assert np.array_equal(one.parameters, other.parameters)
