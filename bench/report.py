@@ -30,13 +30,20 @@ class Row:
     name: str
     timings: dict[str, Timing]
     bar: float | None = None
-    flops: int | None = None
+    peak_seconds: float | None = None  # what the arithmetic alone would take at the FMA peak of the same run
+    share_bar: float | None = None
 
     def ratio(self, figure: str) -> float:
         """Time of the fastest peer / time of gradcore, of "median" or "minimum"."""
         times = {name: getattr(timing, figure) for name, timing in self.timings.items()}
         ours = times.pop("gradcore")
         return min(times.values()) / ours
+
+    @property
+    def share(self) -> float:
+        """Of the FMA peak, by the minimum."""
+        assert self.peak_seconds is not None
+        return self.peak_seconds / self.timings["gradcore"].minimum
 
     @property
     def lost(self) -> bool:
@@ -110,9 +117,15 @@ def page(rows: list[Row], promises: list[Promise]) -> str:
         chosen = [row for row in rows if row.group == group]
         parts += [f"## {group.capitalize()}", table(chosen)]
         if group == "step":
-            shares = (f"{row.name}: {row.flops / row.timings['gradcore'].median / 1e9:.0f}" for row in chosen)
+            shares = (
+                f"{row.name}: {100 * row.share:.0f} % ({verdict(100 * row.share_bar, row.share >= row.share_bar)})"
+                for row in chosen
+                if row.share_bar is not None
+            )
             parts.append(
-                "GFLOP/s of gradcore's whole step, by its matrix products: " + "; ".join(shares) + "."
+                "Share of the same run's FMA peak that gradcore's whole step reaches, by the minimum (bar): "
+                + "; ".join(shares)
+                + "."
             )
     if promises:
         parts += ["## Promises", promise_table(promises)]

@@ -20,7 +20,8 @@ class StepCase:
     width: int
     batch: int
     bar: float  # how many times faster than the best peer we promise to be
-    ledger_bar: float | None = None  # how much slower the light ledger may make the step
+    share_bar: float  # of the FMA peak of the same run
+    ledger_bar: float  # how much slower the light ledger may make the step
     activation: str = "relu"
     optimizer: str = "sgd"
 
@@ -52,9 +53,9 @@ class StepCase:
 
 
 STEPS = (
-    StepCase("i", 50, 64, 32, bar=3.5, ledger_bar=0.15),
-    StepCase("ii", 20, 128, 64, bar=1.8),
-    StepCase("iii", 10, 256, 128, bar=1.3, ledger_bar=0.06),
-    StepCase("iv", 4, 1024, 256, bar=1.0),
-    StepCase("v", 3, 32, 16, bar=12.0),
+    StepCase("i", 50, 64, 32, bar=4.5, share_bar=0.72, ledger_bar=0.06),
+    StepCase("ii", 20, 128, 64, bar=2.2, share_bar=0.80, ledger_bar=0.04),
+    StepCase("iii", 10, 256, 128, bar=1.55, share_bar=0.84, ledger_bar=0.025),
+    StepCase("iv", 4, 1024, 256, bar=1.2, share_bar=0.84, ledger_bar=0.015),
+    StepCase("v", 3, 32, 16, bar=18.0, share_bar=0.45, ledger_bar=0.12),
 )

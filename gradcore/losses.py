@@ -26,7 +26,13 @@ LEAST_WEIGHT = 1e-300
 
 
 def check_quantile(name: str, value: Any) -> float:
-    """Return `value` as a float strictly between 0 and 1."""
+    """Return `value` as a float strictly between 0 and 1.
+
+    Examples
+    --------
+    >>> check_quantile("q", 0.9)
+    0.9
+    """
     number = check_fraction(name, value)
     if number == 0:
         raise ValueError(f"{name} must be between 0 and 1, got {number}")
@@ -409,6 +415,11 @@ def check_weights(name: str, weights: Any, count: int) -> NDArray[np.float64]:
         Not numbers.
     ValueError
         Not one for each, negative, too small, not finite, or a sum that is not finite.
+
+    Examples
+    --------
+    >>> check_weights("sample_weight", [1, 0, 2], 3)
+    array([1., 0., 2.])
     """
     array = np.asarray(weights)
     if array.dtype.kind not in "buif":
@@ -436,6 +447,11 @@ def check_probabilities(rows: Array, classes: int) -> Array:
     ------
     ValueError
         Not a column for each class, an entry outside [0, 1], or a row whose sum is not 1.
+
+    Examples
+    --------
+    >>> check_probabilities(np.array([[0.25, 0.75]]), 2)
+    array([[0.25, 0.75]])
     """
     if rows.ndim != 2 or rows.shape[1] != classes:
         raise ValueError(f"targets must have shape (rows, {classes}), got {rows.shape}")

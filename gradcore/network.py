@@ -679,13 +679,15 @@ class Network:
 
     # -- describing and copying
 
-    def summary(self, batch_size: int = 32) -> str:
+    def summary(self, batch_size: int = 32, optimizer: str | Optimizer = "adam") -> str:
         """Return a table of the layers: shapes, numbers of parameters, memory.
 
         Parameters
         ----------
         batch_size : int
-            For which the memory of training is told.
+        optimizer : str or Optimizer
+            For which the memory of training is told. Beside it come the data as they are given, 16 bytes for each of
+            their rows, and the losses of the steps.
 
         Examples
         --------
@@ -698,7 +700,7 @@ class Network:
         ───────────────────────────────
         2,410 parameters...
         """
-        return summary(self.plan, check_integer("batch_size", batch_size))
+        return summary(self.plan, check_integer("batch_size", batch_size), resolve_optimizer(optimizer))
 
     def ledger(
         self,

@@ -147,7 +147,7 @@ def test_as_gradcore_computes_it(compiled, rng, name):
     info = activations.REGISTRY[name]
     given = [(), (0.0,), (0.3,), (-0.5,), (2.5,)] if info.parameter_name else [()]
     for arguments in given:
-        if name == "celu" and arguments == (0.0,):
+        if name == "celu" and arguments and arguments[0] <= 0:
             continue
         ours = getattr(activations, name)(z, *arguments)
         theirs = compiled(name, z, *arguments)

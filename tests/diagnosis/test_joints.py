@@ -24,9 +24,11 @@ def shape_of(parts):
 @pytest.mark.parametrize("kind", [name for name in activations.REGISTRY if name != "identity"])
 def test_activations(arrays, kind):
     x, _, h = arrays
+    h = 4 * h  # beyond the ends of relu6 and the like
     read = getattr(activations, kind)(h)
     parts, unseen = joined([op("a", x, h), op("b", read, x, input_delta=h)])
-    assert shape_of(parts) == ["dense", kind, "dense"]
+    found = {"celu": "elu"}.get(kind, kind)  # with alpha=1 these two are one function
+    assert shape_of(parts) == ["dense", found, "dense"]
     assert parts[1].delta is h
     assert not unseen
 
