@@ -45,8 +45,9 @@ def training_memory(plan: Plan, batch_size: int, slots: int) -> dict[str, int]:
     Examples
     --------
     >>> from gradcore import mlp
-    >>> training_memory(mlp([64, 32, 10], seed=0).plan, 32, slots=2)["optimizer"]
-    20096
+    >>> memory = training_memory(mlp([64, 32, 10], seed=0).plan, 32, slots=2)
+    >>> memory["optimizer"] == 2 * memory["gradients"]
+    True
     """
     item, tile = np.dtype(plan.dtype).itemsize, plan.tile
     parameters = plan.parameter_size * item
