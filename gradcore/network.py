@@ -575,7 +575,8 @@ class Network:
         progress : bool or "auto"
             A progress bar on stderr; "auto": on a terminal, once half a second has passed.
         threads : int or "auto"
-            The same bits on any number. "auto": `gradcore.set_threads`, else by the work of one step.
+            The same bits on any number. "auto": `gradcore.set_threads`, else as many as the work of one step may need;
+            whether they are quicker than one is tried now and then, by the clock.
         seed : int, optional
             Of the order of rows, dropout and the held-out rows; None draws one. It is recorded in the history.
         resume : str or path, optional

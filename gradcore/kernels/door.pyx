@@ -725,6 +725,7 @@ cdef class Executor:
     cdef Program program
     cdef const Engine* engine
     cdef void* team
+    cdef void* alone           # the calling thread, a team of its own
     cdef char code
     cdef Buffers held          # the arenas, for as long as the executor lives
     cdef Buffers bound         # the data
@@ -747,7 +748,7 @@ cdef class Executor:
     cdef readonly Py_ssize_t applied       # steps of the last call that were applied; 0 as soon as data are bound
 
     def __cinit__(self):
-        self.team = NULL
+        self.team = self.alone = NULL
         self.armed = 0
 
     def __init__(self, table, *, dtype, Py_ssize_t capacity, Py_ssize_t columns_in, Py_ssize_t columns_out, parameters,
@@ -826,12 +827,15 @@ cdef class Executor:
         p.every = 1
         self._forget_reach()
         self.team = self.engine.team_start(threads)
-        if self.team == NULL:
+        self.alone = self.engine.team_start(1)
+        if self.team == NULL or self.alone == NULL:
             raise RuntimeError(f"threads: the system did not give {threads} threads")
 
     def __dealloc__(self):
         if self.team != NULL:
             self.engine.team_stop(self.team)
+        if self.alone != NULL:
+            self.engine.team_stop(self.alone)
 
     cdef int _inside(self, Py_ssize_t op, str what, int64_t start, Py_ssize_t size, Py_ssize_t room) except -1:
         if start < 0 or start + size > room:
@@ -912,12 +916,13 @@ cdef class Executor:
         done = np.concatenate([[0], np.cumsum(units[:, 2])])
         return np.searchsorted(done, done[len(done) - 1] * np.arange(threads + 1) / threads).astype(np.int64)
 
-    cdef int _run(self, int64_t job) except -1:
+    cdef int _run(self, int64_t job, bint alone=False) except -1:
+        cdef void* team = self.alone if alone else self.team
         if job != COURSE:
             self.results = None
         self.program.job = job
         with nogil:
-            self.engine.run(&self.program, self.team)
+            self.engine.run(&self.program, team)
         return 0
 
     cdef void _forget_reach(self) noexcept:
@@ -1242,11 +1247,11 @@ cdef class Executor:
         p.limit = steps
         self.results = results
 
-    def run(self):
-        """Run what was prepared; (steps done, status)."""
+    def run(self, *, bint alone=False):
+        """Run what was prepared, `alone`: in the calling thread only; (steps done, status)."""
         if self.results is None:
             raise ValueError("nothing is prepared: call prepare first")
-        self._run(COURSE)
+        self._run(COURSE, alone)
         return self._finish_run()
 
     cdef object _finish_run(self):

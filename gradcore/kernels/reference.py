@@ -738,7 +738,7 @@ class Executor:
             rates=np.ones(steps) if rates is None else rates, weights=np.ones(steps) if weights is None else weights,
         )  # fmt: skip
 
-    def run(self) -> tuple[int, int]:
+    def run(self, *, alone: bool = False) -> tuple[int, int]:
         """Run what was prepared; stops after a step that was not applied."""
         c, p, done, status = self.course, self.prepared, 0, DONE
         while done < p.steps and status == DONE:

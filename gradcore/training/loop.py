@@ -13,12 +13,13 @@ import numpy as np
 from gradcore import kernels
 from gradcore.errors import check_flag, check_fraction, check_integer
 from gradcore.losses import ClassWeight
-from gradcore.threads import resolve_threads
+from gradcore.threads import is_open, resolve_threads, worth_a_try
 from gradcore.training.batches import Batches, split
 from gradcore.training.callbacks import Callback
+from gradcore.training.crew import Crew
 from gradcore.training.data import Rows, Selected, as_given, check_rows
 from gradcore.training.history import History
-from gradcore.training.run import STRETCH, Conduct, Data, Run
+from gradcore.training.run import Conduct, Data, Run
 from gradcore.training.settings import StepSettings, check_on_fault, check_progress, step_settings
 from gradcore.training.targets import Targets, encode
 
@@ -105,14 +106,13 @@ def fit(
 
 def finish(run: Run, progress: Any = False) -> None:
     """Bring one training to its end."""
-    course = run.course(progress)
+    course, crew = run.course(progress), Crew(choose=run.conduct.choose and run.conduct.threads > 1)
     try:
         for executor in course:
             start = time.perf_counter()
-            count, _ = executor.run()
-            elapsed = time.perf_counter() - start
-            # at most eight times as many as last time: one quick stretch proves little
-            run.pace = max(1, min(int(count * STRETCH / max(elapsed, 1e-9)), 8 * count))
+            count, _ = executor.run(alone=crew.alone)
+            crew.took(count, time.perf_counter() - start)
+            run.pace = crew.pace
     except BaseException as error:
         # Ctrl-C, on whatever line: the course books what was done and ends itself (one that has raised raises again)
         course.throw(error)
@@ -140,8 +140,14 @@ def new_run(net: Network, settings: StepSettings, data: Data, conduct: Conduct, 
     rows = len(data.rows)
     batches = Batches(rows, min(settings.batch_size, rows), merge_single=has_batch_norm(net))
     check_batch_norm(net, batches.size)
-    workers = threads if threads == 1 else resolve_threads(threads, product_flop(net, batches.size))
-    return Run(net, settings, batches, data, replace(conduct, threads=workers))
+    return Run(net, settings, batches, data, with_threads(conduct, threads, product_flop(net, batches.size)))
+
+
+def with_threads(conduct: Conduct, threads: int | str, product_flop: float) -> Conduct:
+    """Settle the number of threads; where nobody asked for one, whether all of them work is tried on the way."""
+    if threads != 1 and is_open(threads):
+        return replace(conduct, threads=worth_a_try(product_flop), choose=True)
+    return replace(conduct, threads=resolve_threads(threads, product_flop))
 
 
 def has_batch_norm(net: Network) -> bool:

@@ -21,6 +21,7 @@ from gradcore.scores import score_name, scores
 from gradcore.streams import ORDER
 from gradcore.training.batches import Batches
 from gradcore.training.callbacks import Callback, has_batch_hooks, has_probe_hook
+from gradcore.training.crew import STRETCH
 from gradcore.training.data import Array, Rows, dense
 from gradcore.training.faults import NonFinite
 from gradcore.training.history import History
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     from gradcore.network import Network
     from gradcore.training.checkpoint import Saved
 
-STRETCH = 0.04  # seconds of compiled steps between two visits to Python
 BLOCK = 1 << 16  # steps whose losses and norms are kept until the values of their epochs are taken
 LOCATED_FAULTS = 10  # each costs several steps; a training that goes wrong tends to go wrong at every step
 LAST_LEDGERS = 8  # that a fault keeps
@@ -99,6 +99,7 @@ class Conduct:
     callbacks: tuple[Callback, ...] = ()
     on_fault: str | Callable[[Any], Any] = "warn"
     threads: int = 1
+    choose: bool = False  # whether a stretch may be made alone where that is quicker
 
 
 class Run:

@@ -14,12 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradcore.losses import Loss, resolve as resolve_loss
-from gradcore.threads import resolve_threads
 from gradcore.training.batches import Batches
 from gradcore.training.checkpoint import Checkpoint
 from gradcore.training.data import Array, Rows, as_given, as_labels_or_values, check_rows
 from gradcore.training.frames import library_of
-from gradcore.training.loop import check_batch_norm, product_flop, validation
+from gradcore.training.loop import check_batch_norm, product_flop, validation, with_threads
 from gradcore.training.run import Conduct, Data, Run
 from gradcore.training.settings import StepSettings
 from gradcore.training.targets import Targets, encode
@@ -64,9 +63,8 @@ def new_stream(
     X, targets = source.first
     check_batch_norm(net, len(X))
     held_out = None if validation_data is None else validation(net, validation_data, targets)
-    workers = resolve_threads(threads, product_flop(net, len(X)))
     data = Data(X, targets, np.arange(len(X)), held_out, net.output_size)
-    return StreamRun(net, settings, source, data, replace(conduct, threads=workers))
+    return StreamRun(net, settings, source, data, with_threads(conduct, threads, product_flop(net, len(X))))
 
 
 class _Source:

@@ -296,3 +296,23 @@ def test_workers_refuse_what_would_race_or_not_fit():
         kernels.Workers(2).run([one.executor, other.executor])
     with pytest.raises(ValueError, match="at least 1"):
         kernels.Workers(0)
+
+
+def test_stretches_alone_and_by_the_team_are_the_same_bits():
+    bits = set()
+    for turns in ((False, False, False), (True, True, True), (False, True, False)):
+        b = build("compiled", threads=3)
+        begin(b.executor, np.arange(17))
+        for done, alone in enumerate(turns):
+            b.executor.prepare(
+                4,
+                mode=TRAINING,
+                hyper=HYPER,
+                seed=0,
+                step=1 + 4 * done,
+                losses=np.zeros(4),
+                norms=np.zeros(4),
+            )
+            assert b.executor.run(alone=alone) == (4, 0)
+        bits.add(b.parameters.tobytes())
+    assert len(bits) == 1

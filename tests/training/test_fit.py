@@ -334,8 +334,8 @@ class _Interrupts:
     def __getattr__(self, name):
         return getattr(self._executor, name)
 
-    def run(self):
-        outcome = self._executor.run()
+    def run(self, **how):
+        outcome = self._executor.run(**how)
         self._calls -= 1
         if not self._calls:
             raise KeyboardInterrupt
