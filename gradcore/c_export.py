@@ -158,11 +158,19 @@ class _Work:
 
     def dotted(self, number: int) -> str:
         """Return the path of an op's layer, as in the names of parameters."""
-        return ".".join(map(str, self.plan.layer_index[number]))
+        path = ".".join(map(str, self.plan.layer_index[number]))
+        return f"{path}.projection" if _is_projection(self.plan.table[number]) else path
 
     def skip(self, number: int) -> str:
-        """Return the place of the input of the block that a join ends."""
-        return self.place(int(self.plan.table[int(self.plan.table[number]["partner"])]["input"]))
+        """Return the place of what a join adds its branch to."""
+        return self.place(self._skip_slot(number))
+
+    def _skip_slot(self, number: int) -> int:
+        """The input of the block, or what its projection, right behind the fork, makes of it."""
+        table = self.plan.table
+        fork = int(table[number]["partner"])
+        projects = _is_projection(table[fork + 1])
+        return int(table[fork + 1]["output"] if projects else table[fork]["input"])
 
     def _first(self, slot: int) -> int:
         return self._same.get(slot, slot)
@@ -171,7 +179,7 @@ class _Work:
         op = self.plan.table[number]
         yield self._first(int(op["input"]))
         if _KINDS[int(op["kind"])] == "join":
-            yield self._first(int(self.plan.table[int(op["partner"])]["input"]))
+            yield self._first(self._skip_slot(number))
 
     def _pack(self, last_read: Mapping[int, int]) -> None:
         """Give each slot the lowest place that is free from its first writing to its last reading."""
@@ -189,6 +197,10 @@ class _Work:
             live.append((begin, begin + self._width[slot], last_read.get(slot, number)))
             self.size = max(self.size, begin + self._width[slot])
             self._places[slot] = f"workspace + {begin}" if begin else "workspace"
+
+
+def _is_projection(op: np.void) -> bool:
+    return _KINDS[int(op["kind"])] == "dense" and int(op["partner"]) >= 0
 
 
 def _is_nothing(op: np.void) -> bool:

@@ -355,8 +355,8 @@ def _scale(gradients: list[_Gradient], limit: float, total: float, exponent: int
     mantissa, power = math.frexp(total)
     for array in (g.array for g in gradients):
         info = np.finfo(array.dtype)
-        # Neither the factor's rounding nor that of each product may lift the norm above the limit.
-        shrink = 1 - 1.5 * float(info.eps)
+        # Neither the roundings of the factor and of each product nor that of the norm may lift it above the limit.
+        shrink = 1 - 4 * float(info.eps)
         factor = limit / total * shrink if exponent == 0 else 0.0
         if factor >= info.smallest_normal and is_kernel_array(array, kernel_dtype(array.dtype)):
             kernels.scale_by(array, factor)

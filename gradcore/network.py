@@ -211,6 +211,8 @@ class Network:
         if not isinstance(other, Network):
             raise TypeError(f"other must be a Network, got {type(other).__name__}")
         mine, theirs = self._parameters, other._parameters
+        if tau == 0 and mine.slots.keys() == theirs.slots.keys():
+            return  # (0 times infinity would be something)
         if self.dtype == other.dtype and mine.same_layout(theirs):
             with self._writing():
                 mine.move_towards(theirs, tau)
@@ -240,7 +242,7 @@ class Network:
         """
         from gradcore.saving import save
 
-        with self._writing():
+        with self._reading():
             save(self, path)
 
     def export_c(self, path: str | os.PathLike[str], *, name: str | None = None) -> tuple[Path, Path]:
@@ -275,7 +277,7 @@ class Network:
         """
         from gradcore.c_export import export_c
 
-        with self._writing():
+        with self._reading():
             return export_c(self, path, name=name)
 
     # -- running
@@ -1057,13 +1059,18 @@ class Network:
                 self._trainer = None
 
     @contextmanager
-    def _writing(self) -> Iterator[None]:
-        """Hold the parameters for a change from outside; a callback of the running fit may."""
+    def _reading(self) -> Iterator[None]:
+        """Hold the parameters still; a callback of the running fit may."""
         if self._trainer == threading.get_ident():
-            self._version += 1
             yield
             return
         with self._training():
+            yield
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Hold the parameters for a change from outside."""
+        with self._reading():
             self._version += 1
             yield
 

@@ -55,6 +55,11 @@ class Optimizer:
         return self.lr
 
     @property
+    def regularization(self) -> dict[str, Any]:
+        """What every optimizer takes: ``weight_decay``, ``l1`` and ``exclude``."""
+        return {"weight_decay": self.weight_decay, "l1": self.l1, "exclude": self.exclude}
+
+    @property
     def name(self) -> str:
         """The name it has in strings."""
         return type(self).__name__.lower()

@@ -135,16 +135,18 @@ class Stepper:
             or (self._needs_two and len(X) == 1)
         ):
             return self._careful_step(X, y, sample_weight)
-        executor, steps = self._executor, self.steps
+        executor = self._executor
+        loss: float | None = None
         with lock:  # (of C: a Ctrl-C cannot come between taking it and the block that gives it back)
-            self._pending = None
-            self._version = net._version = self._version + 1
-            try:
-                loss: float | None = executor.step(X, y, steps + 1, self._seen)
-            except ValueError:  # memory that is not contiguous
-                loss = None
-            finally:  # a Ctrl-C during the step is raised after it: what was applied is booked
-                self.steps = steps + executor.applied
+            if self._version == net._version:  # (whoever held it before may have trained)
+                self._pending = None
+                self._version = net._version = self._version + 1
+                try:
+                    loss = executor.step(X, y, self.steps + 1, self._seen)
+                except ValueError:  # memory that is not contiguous
+                    pass
+                finally:  # a Ctrl-C during the step is raised after it: what was applied is booked
+                    self.steps += executor.applied
         if loss is None:  # these arrays are not exactly what the kernels take
             return self._careful_step(X, y)
         self._seen += 1

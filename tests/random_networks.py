@@ -36,7 +36,8 @@ def random_layers(rng, columns, *, length=6, depth=0, activations=tuple(REGISTRY
             layers.append(Dropout(0.3))
         elif depth < 4:
             inside = random_layers(rng, width, length=3, depth=depth + 1, activations=activations)
-            layers.append(Residual(inside, scale=float(rng.choice([1.0, -0.37]))))
+            projection = "always" if rng.integers(3) == 0 else False
+            layers.append(Residual(inside, scale=float(rng.choice([1.0, -0.37])), projection=projection))
     if width != columns or not layers:
         layers.append(Dense(columns))
     return layers

@@ -12,7 +12,6 @@ import numpy.typing as npt
 
 from gradcore.diagnosis.words import short
 from gradcore.health.evidence import Books
-from gradcore.optimizers import Adam
 
 if TYPE_CHECKING:
     from gradcore.diagnosis.arrays import ArraysDiagnosis
@@ -72,11 +71,8 @@ def bands(diagnosis: Diagnosis) -> list[Band]:
     """Return what lies below the curves, the highest bound first."""
     dtype, optimizer = diagnosis.ledger.dtype, diagnosis.optimizer
     found = [Band(f"{dtype.name} underflow", math.log10(float(np.finfo(dtype).tiny)))]
-    if isinstance(optimizer, Adam) and optimizer.eps > 0:
-        eps = Band(
-            f"below {type(optimizer).__name__}’s eps {short(optimizer.eps)}", math.log10(optimizer.eps)
-        )
-        found.insert(0, eps)
+    if (eps := getattr(optimizer, "eps", 0.0)) > 0:
+        found.insert(0, Band(f"below {type(optimizer).__name__}’s eps {short(eps)}", math.log10(eps)))
     return found
 
 

@@ -240,10 +240,9 @@ def alternatives(variants: Variants, setting: Setting, evidence: Evidence) -> li
     if optimizer.lr and not 0.005 < usual < 200:
         changes.append(Change(rate=usual))
     if isinstance(optimizer, SGD):
-        changes.append(Change(optimizer=Adam(weight_decay=optimizer.weight_decay, l1=optimizer.l1)))
+        changes.append(Change(optimizer=Adam(**optimizer.regularization)))
         if optimizer.momentum:
-            plain = SGD(optimizer.lr, weight_decay=optimizer.weight_decay, l1=optimizer.l1)
-            changes.append(Change(optimizer=plain))
+            changes.append(Change(optimizer=SGD(optimizer.lr, **optimizer.regularization)))
     if optimizer.weight_decay or optimizer.l1:
         changes.append(Change(unregularised=True))
     if setting.batch_size < 8:

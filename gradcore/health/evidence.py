@@ -23,7 +23,7 @@ from gradcore.health.ledger import Layers, Ledger
 from gradcore.health.loss_curve import LossSign, classify
 from gradcore.health.measures import measures, trace_measures
 from gradcore.health.theory import gain_variance
-from gradcore.optimizers import SGD, Adam, Optimizer
+from gradcore.optimizers import Optimizer
 
 Array = npt.NDArray[np.float64]
 
@@ -370,13 +370,14 @@ class Evidence:
     @property
     def step_size(self) -> float:
         """Effective learning rate: with momentum m, a steady gradient moves weights by lr / (1 - m) per step."""
-        optimizer = self.optimizer
-        return optimizer.lr / (1 - optimizer.momentum) if isinstance(optimizer, SGD) else optimizer.lr
+        momentum: float = getattr(self.optimizer, "momentum", 0.0)
+        return self.optimizer.lr / (1 - momentum)
 
     @property
     def dead_zone(self) -> float | None:
         """The epsilon that swallows gradients, for optimizers that have one."""
-        return self.optimizer.eps if isinstance(self.optimizer, Adam) else None
+        eps: float | None = getattr(self.optimizer, "eps", None)
+        return eps
 
     def relative_update(self, books: Books) -> Array:
         """By layer: the usable part of one step of plain gradient descent, over the weights."""

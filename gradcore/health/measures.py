@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from gradcore import kernels
 from gradcore.activations import REGISTRY
-from gradcore.optimizers import SGD, Adam
+from gradcore.optimizers import SGD
 
 if TYPE_CHECKING:
     from gradcore.health.evidence import Evidence, Trace
@@ -65,7 +65,7 @@ def measures(evidence: Evidence) -> dict[str, float]:
     loss = evidence.loss
     constant, plain = evidence.constant_loss or abs(loss) or 1.0, isinstance(optimizer, SGD)
     step = evidence.step_size
-    eps = optimizer.eps if isinstance(optimizer, Adam) else 0.0
+    eps: float = getattr(optimizer, "eps", 0.0)
     with np.errstate(all="ignore"):
         over = np.where(weight > 0, weight, np.inf)
         if plain:

@@ -1000,6 +1000,7 @@ cdef class Executor:
         p.data = NULL
         p.data_labels = NULL
         p.data_values = NULL
+        p.data_weights = NULL
         self._bind_rows(X, "X")
         if targets is None:
             return
@@ -1395,7 +1396,8 @@ cdef class Executor:
         cdef Program* p = &self.program
         cdef Py_buffer x, to
         cdef void* outputs
-        if not _take_plain(X, &x, self.code, p.columns_in, self.capacity):
+        # (of an executor that trains, the workspace used below has pads that must stay zero)
+        if p.gradients != NULL or not _take_plain(X, &x, self.code, p.columns_in, self.capacity):
             return None
         try:
             if answer != OUTPUTS and not self.engine.all_finite(x.buf, x.shape[0] * p.columns_in):

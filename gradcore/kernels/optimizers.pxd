@@ -62,7 +62,7 @@ cdef inline Coefficients coefficients_of(const Hyper* h, double scale, uint64_t 
     c.scale_rest = <real>(ldexp(1.0, -100) if tiny else 1.0)
     c.bound = usable_bound(h.clip_value)
     if h.clip_value < INFINITY:
-        c.scale = 1
+        c.scale = c.scale_rest = 1
     c.decay = <real>(0.0 if decoupled else decay)
     c.l1 = <real>(0.0 if exempt else h.l1)
     c.keep = <real>(1.0 - rate * decay if decoupled else 1.0)

@@ -615,7 +615,7 @@ class Executor:
         self.rows = 0
         self.mode: set[str] = set()
         self.ring: NDArray[np.void] | None = None
-        self.every = 1
+        self.every, self.applied = 1, 0
         self.outcome: tuple[int, int] | None = None
 
     def book_into(self, ring: NDArray[np.void], every: int) -> None:

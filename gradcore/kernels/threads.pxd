@@ -135,7 +135,7 @@ cdef inline Team* team_start(int size) noexcept nogil:
         if thread_without_signals(&team.members[i].thread, serve, &team.members[i]) != 0:
             # Those that did start wait at a barrier of `size`; stand in for the missing ones to send them home.
             team.quit = True
-            counter_add(&team.arrived, size - i - 1)
+            counter_add(&team.arrived, size - i)
             meet(team)
             team_free(team, i)
             return NULL

@@ -270,11 +270,11 @@ def optimizer(subject: Subject) -> Iterator[Change]:
     """Steps of one size for every parameter: vanishing gradients matter less, until eps swallows them."""
     current = subject.recipe.optimizer
     if isinstance(current, SGD):
-        yield Change(optimizer=Adam(weight_decay=current.weight_decay))
+        yield Change(optimizer=Adam(**current.regularization))
         if current.momentum:
-            yield Change(optimizer=SGD(current.lr, weight_decay=current.weight_decay))
+            yield Change(optimizer=SGD(current.lr, **current.regularization))
     else:
-        yield Change(optimizer=SGD(USUAL_RATE["plain"], momentum=0.9))
+        yield Change(optimizer=SGD(USUAL_RATE["plain"], momentum=0.9, **current.regularization))
 
 
 @_treatment

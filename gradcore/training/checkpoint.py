@@ -207,6 +207,7 @@ class Saved:
         )  # fmt: skip
         at = epoch % run.block * batches.steps
         run.losses[at : at + batch], run.norms[at : at + batch] = self.arrays["losses"], self.arrays["norms"]
+        run.counts[at : at + batch] = self.arrays["counts"]
         run.seen = seen
         run.located = int(values["located"])
         run.hyper = run.hyper | {"lr": values["learning_rate"]}
@@ -273,7 +274,8 @@ def write_checkpoint(path: Path, run: Run, *, last: bool) -> None:
         moments = net._parameters.gradients(slot)
         arrays |= {f"moment{number}/{name}": array for name, array in moments.items()}
     arrays |= {f"history/{name}": np.array(column, np.float64) for name, column in history.history.items()}
-    arrays["losses"], arrays["norms"] = run.losses[at : at + batch], run.norms[at : at + batch]
+    for name, values_of_steps in (("losses", run.losses), ("norms", run.norms), ("counts", run.counts)):
+        arrays[name] = values_of_steps[at : at + batch]
     block, arrays["curve"], arrays["curve_pending"] = history.curve.parts
     states: dict[str, dict[str, Any]] = {}
     for name, callback in named_states(run.conduct.callbacks):
@@ -330,6 +332,8 @@ def fingerprints_of(run: Run) -> dict[str, Any]:
         X, targets = data.validation
         every = np.arange(len(X))
         prints["validation_data"] = _fingerprint(X, every) + _fingerprint(targets.values, every)
+        if targets.weights is not None:
+            prints["validation_data"] += _fingerprint(targets.weights, every)
     else:
         prints["validation_data"] = None
     return prints

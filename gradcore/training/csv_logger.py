@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import TextIO
 
 from gradcore.errors import check_flag, check_path
+from gradcore.files import write_atomically
 from gradcore.training.callbacks import Callback, Logs
 
 
@@ -43,12 +44,15 @@ class CSVLogger(Callback):
         self.path, self.append = check_path("path", path), check_flag("append", append)
         self._file: TextIO | None = None
         self._columns: list[str] = []
+        self._continues = False
 
     def on_train_begin(self, logs: Logs) -> None:
         """Open the file."""
         self._columns = []
         if self.append and self.path.exists():
             self._columns = self._continue()
+        # (which columns there are is known after the first epoch: other callbacks may add some)
+        self._continues = bool(self._columns)
         self._file = self.path.open("a" if self.append else "w", encoding="utf-8", newline="")
         if not self.append:  # a training that goes on from a checkpoint: the rows that it has already
             history = self.history
@@ -68,6 +72,12 @@ class CSVLogger(Callback):
     def _write(self, epoch: int, values: Mapping[str, float]) -> None:
         assert self._file is not None, "hooks are called between on_train_begin and on_train_end"
         lines = csv.writer(self._file, lineterminator="\n")
+        if self._continues and set(self._columns) != values.keys():
+            raise ValueError(
+                f"{self.path} has the columns {', '.join(self._columns)}, this training has "
+                f"{', '.join(sorted(values))}: write to another file, or leave append out"
+            )
+        self._continues = False
         if not self._columns:
             self._columns = list(self.history.history)
             lines.writerow(["epoch", *self._columns])
@@ -80,17 +90,17 @@ class CSVLogger(Callback):
         lines = whole.splitlines(keepends=True)
         while lines and not lines[-1].endswith("\n"):  # of a process that was killed while it wrote
             lines.pop()
-        if self.history.epochs:
-            while len(lines) > 1 and int(lines[-1].partition(",")[0]) > self.history.epochs[-1]:
+        if lines and not lines[0].startswith("epoch,"):
+            raise ValueError(
+                f"{self.path} is not a log of this kind (it begins {lines[0].strip()[:40]!r}): write to another file, "
+                "or leave append out"
+            )
+        if self.history.curve.steps:  # a training that goes on from a checkpoint
+            last = self.history.epochs[-1] if self.history.epochs else -1
+            while len(lines) > 1 and int(lines[-1].partition(",")[0]) > last:
                 lines.pop()
         if len(kept := "".join(lines)) < len(whole):
-            self.path.write_text(kept, "utf-8")
+            write_atomically(self.path, [kept.encode()])
         if not lines:
             return []
-        columns = next(csv.reader(lines[:1]))[1:]
-        if set(columns) != (present := set(self.history.history)):
-            raise ValueError(
-                f"{self.path} has the columns {', '.join(columns)}, this training has {', '.join(sorted(present))}: "
-                "write to another file, or leave append out"
-            )
-        return columns
+        return next(csv.reader(lines[:1]))[1:]

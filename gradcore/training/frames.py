@@ -77,7 +77,7 @@ class Frame:
         kinds = [self._numeric(name, number) for number in range(len(self.names))]
         if self.library == "pandas" and len(set(kinds)) == 1 and isinstance(kinds[0], np.dtype):
             array: Array = self.frame.to_numpy()
-            if array.dtype == kinds[0]:
+            if array.dtype == kinds[0] and array.dtype.kind != "O":
                 return array
         result = np.empty((len(self.frame), len(kinds)), dtype)
         for number, kind in enumerate(kinds):

@@ -88,6 +88,10 @@ class History:
             self.curve.values - self.least_loss, constant_loss=max(self.constant_loss - self.least_loss, 0.0)
         )
 
+    def record_rate(self, so_far: float) -> None:
+        """Keep the learning rate of every epoch from now on; it was `so_far` in those that are over."""
+        self.history.setdefault("lr", [so_far] * len(self.epochs))
+
     def append(self, epoch: int, values: dict[str, float]) -> None:
         """Add the values of a completed epoch."""
         self.epochs.append(epoch)

@@ -178,7 +178,7 @@ def find_learning_rate(
     trained = net.copy()
     batch = check_integer("batch_size", batch_size)
     # whole epochs; the callback ends it after the last step that counts
-    epochs = -(-count // max(1, len(X) // batch))  # type: ignore[arg-type]
+    epochs = -(-count // max(1, int(np.shape(X)[0]) // batch))
     history = trained.fit(
         X, y, loss=loss, optimizer=chosen, epochs=epochs, batch_size=batch, clip_norm=clip_norm,
         clip_value=clip_value, clip_adaptive=clip_adaptive, threads=threads, seed=seed, progress=False,

@@ -71,7 +71,7 @@ class ReduceOnPlateau(Monitor):
     def on_train_begin(self, logs: Logs) -> None:
         """Forget an earlier training, check that the value will exist, and have the rate recorded."""
         super().on_train_begin(logs)
-        self.history.history.setdefault("lr", [])
+        self.history.record_rate(float(self.network.learning_rate or 0.0))
 
     def get_state(self) -> dict[str, Any]:
         """What it has counted so far."""

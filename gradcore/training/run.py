@@ -357,7 +357,7 @@ class Run:
         """Take over what a callback wrote into the parameters, and another learning rate."""
         rate = check_non_negative("network.learning_rate", self.net.learning_rate)  # type: ignore[arg-type]
         if rate != self.hyper["lr"]:
-            self.history.history.setdefault("lr", [self.hyper["lr"]] * len(self.history.epochs))
+            self.history.record_rate(self.hyper["lr"])
             self.hyper = self.hyper | {"lr": rate}
         if self.version != self.net._version:
             self.executor.transpose_weights()

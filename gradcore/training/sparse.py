@@ -51,6 +51,8 @@ class SparseRows:
 
     def __getitem__(self, rows: slice | NDArray[np.int64]) -> SparseRows:
         width = self.shape[1]
+        if isinstance(rows, slice) and rows.step not in (None, 1):
+            rows = np.arange(len(self))[rows]
         if isinstance(rows, slice):
             first, end, _ = rows.indices(len(self))
             return SparseRows(
