@@ -533,3 +533,11 @@ def test_probabilities_for_targets(rng):
     assert history.history["loss"][-1] == pytest.approx(history.least_loss, abs=1e-4)
     np.testing.assert_array_equal(net.predict(X), y.argmax(axis=1))
     assert net.evaluate(X, y)["accuracy"] == 1.0
+
+
+def test_nothing_of_another_network_is_nothing(dtype):
+    net, other = mlp([2, 2, 1], dtype=dtype, seed=0), mlp([2, 2, 1], dtype=dtype, seed=1)
+    before = net.parameters.copy()
+    other.set_parameters({"0.weight": [[np.inf, 1.0], [np.nan, 0.0]]})
+    net.copy_from_(other, tau=0.0)
+    np.testing.assert_array_equal(net.parameters, before)

@@ -420,3 +420,13 @@ def test_batch_norm_of_columns_beside_a_mean_of_1e8():
         outputs = step.forward(X)
     wide = X.astype(np.float64)
     np.testing.assert_allclose(outputs, (wide - wide.mean()) / wide.std(), rtol=1e-3)
+
+
+def test_saving_between_the_two_halves_of_a_step_is_no_change(data, tmp_path):
+    X, _ = data
+    net = mlp([5, 8, 3], seed=0)
+    with net.stepper(batch_size=40, loss="mse", seed=0) as step:
+        outputs = step.forward(X)
+        net.save(tmp_path / "net")
+        step.backward(outputs)
+    assert step.steps == 1

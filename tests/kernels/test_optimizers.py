@@ -210,3 +210,11 @@ def test_adam_ignores_the_scale_of_the_gradient_until_eps(dtype):
     assert_allclose([steps[1e15], steps[1.0]], 0.01, rtol=1e-6)
     assert steps[1e-5] == pytest.approx(0.01, rel=2e-3)
     assert steps[1e-12] < 2e-6  # the dead zone
+
+
+def test_a_factor_of_clipping_by_norm_has_no_say_where_values_are_clamped():
+    p = np.zeros(2, "f4")
+    kernels.optimizer_step(
+        p, np.array([1.0, -9.0], "f4"), [], {**SGD, "lr": 1.0, "clip_value": 0.5}, 1e-32, 1
+    )
+    assert_array_equal(p, [-0.5, 0.5])

@@ -537,3 +537,32 @@ def test_data_in_other_forms_and_weights_are_resumed(tmp_path, data, form):
         settings["sample_weight"] = settings["sample_weight"][::-1]
         with pytest.raises(ValueError, match="sample_weight or class_weight"):
             train(network(), 5, resume=path)
+
+
+def test_within_an_epoch_the_weights_of_its_steps_are_kept(tmp_path, data):
+    weights = np.r_[np.full(25, 9.0), np.full(25, 0.1)]
+    settings = {"sample_weight": weights, "batch_size": 8, "seed": 4, "epochs": 3}
+    through = network().fit(*data, **settings)
+    path = tmp_path / "checkpoint"
+    with pytest.raises(KeyboardInterrupt):
+        network().fit(*data, callbacks=[Checkpoint(path, every_steps=2), Ends(5)], **settings)
+    after = network().fit(*data, resume=path, **settings)
+    assert after.history == through.history
+
+
+def test_a_plateau_that_is_watched_from_a_checkpoint_on(tmp_path, data):
+    path = tmp_path / "checkpoint"
+    network().fit(*data, epochs=2, seed=0, callbacks=[Checkpoint(path)])
+    for epochs in (5, 7):
+        callbacks = [ReduceOnPlateau("loss"), Checkpoint(path)]
+        told = network().fit(*data, epochs=epochs, seed=0, callbacks=callbacks, resume=path).history
+        assert {len(column) for column in told.values()} == {epochs}
+
+
+def test_weights_of_the_rows_to_validate_on_are_compared(tmp_path, data):
+    path = tmp_path / "checkpoint"
+    first = (*data, np.ones(50))
+    network().fit(*data, epochs=2, seed=0, validation_data=first, callbacks=[Checkpoint(path)])
+    other = (*data, np.arange(50.0))
+    with pytest.raises(ValueError, match="validation_data"):
+        network().fit(*data, epochs=3, seed=0, validation_data=other, resume=path)

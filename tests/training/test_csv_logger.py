@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from gradcore import Dense, Network, mlp
-from gradcore.callbacks import CSVLogger, ReduceOnPlateau
+from gradcore.callbacks import Callback, Checkpoint, CSVLogger, ReduceOnPlateau
 
 
 def rows(path):
@@ -107,3 +107,40 @@ def test_the_file_is_closed_where_the_training_fails(tmp_path, data):
         mlp([5, 3], seed=0).fit(*data, callbacks=[logger, Fails("loss")])
     assert logger._file is None
     assert len(rows(logger.path)) == 1
+
+
+def test_the_order_of_callbacks_does_not_matter_when_a_log_goes_on(tmp_path, data):
+    path = tmp_path / "log.csv"
+    for _ in range(2):
+        callbacks = [CSVLogger(path, append=True), ReduceOnPlateau("loss", patience=1)]
+        mlp([5, 8, 3], seed=0).fit(*data, epochs=2, callbacks=callbacks, progress=False)
+    assert [row["epoch"] for row in rows(path)] == ["0", "1", "0", "1"]
+    assert all(row["lr"] for row in rows(path))
+
+
+def test_no_row_is_doubled_after_a_stop_within_the_first_epoch(tmp_path, data):
+    class Stop(Callback):
+        def on_train_batch_end(self, batch, logs):
+            if self.history.steps == 7:
+                raise KeyboardInterrupt
+
+    def train(*others, **settings):
+        callbacks = [
+            CSVLogger(tmp_path / "log.csv", append=True),
+            Checkpoint(tmp_path / "checkpoint", every=100, every_steps=4),
+        ]
+        net = mlp([5, 8, 3], seed=1)
+        return net.fit(*data, epochs=3, batch_size=8, seed=0, callbacks=[*callbacks, *others], **settings)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(Stop())
+    train(resume=tmp_path / "checkpoint")
+    assert [row["epoch"] for row in rows(tmp_path / "log.csv")] == ["0", "1", "2"]
+
+
+def test_a_file_that_is_no_such_log_is_named_and_kept(tmp_path, data):
+    path = tmp_path / "notes.txt"
+    path.write_text("hello world\n")
+    with pytest.raises(ValueError, match=r"notes.txt is not a log of this kind"):
+        mlp([5, 8, 3], seed=0).fit(*data, callbacks=[CSVLogger(path, append=True)])
+    assert path.read_text() == "hello world\n"

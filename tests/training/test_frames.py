@@ -152,3 +152,9 @@ def test_what_is_no_frame():
 
     assert library_of(DataFrame()) is None
     assert library_of(np.zeros(2)) is None
+
+
+def test_a_frame_of_numbers_as_objects(pandas):
+    frame = pandas.DataFrame({"a": [1, 2.5, True], "b": [0.5, 1, 2]}, dtype=object)
+    assert as_given(frame, 2, F32).tolist() == [[1.0, 0.5], [2.5, 1.0], [1.0, 2.0]]
+    mlp([2, 3, 1], seed=0).fit(frame, [0.0, 1.0, 2.0], epochs=1)

@@ -5,7 +5,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from gradcore import diagnose, fit_many, mlp
+from gradcore import diagnose, find_learning_rate, fit_many, mlp
 from gradcore.training.data import Selected, as_given, as_inputs
 from gradcore.training.sparse import SparseRows
 
@@ -120,3 +120,29 @@ def test_the_whole_never_becomes_dense(rng):
     finally:
         tracemalloc.stop()
     assert peak < 40e6
+
+
+def test_every_other_row(dense):
+    rows = SparseRows.of(scipy.csr_array(dense), F32)
+    for part in (slice(None, None, 2), slice(30, 3, -4), slice(3, 9, 1), slice(9, 3)):
+        assert np.array_equal(np.asarray(rows[part]), dense[part])
+
+
+def test_the_weights_of_other_data_are_forgotten(dense):
+    net, y = mlp([7, 4, 2], seed=0), np.arange(40) % 2
+    executor = net.executor(40, loss="cross_entropy")
+    rows, found = np.arange(40), []
+    for X in (dense, SparseRows.of(scipy.csr_array(dense), F32)):
+        executor.bind(dense, y, np.linspace(0, 9, 40))
+        executor.bind(X, y)
+        found.append(executor.observe(rows, mode=0, seed=0, step=1))
+    assert found[0] == found[1]
+
+
+def test_a_learning_rate_for_sparse_rows(dense):
+    y = np.arange(40) % 2
+    found = [
+        find_learning_rate(mlp([7, 8, 2], seed=0), X, y, steps=100, seed=0)
+        for X in (dense, scipy.csr_array(dense))
+    ]
+    assert np.array_equal(found[0].losses, found[1].losses)
