@@ -356,7 +356,7 @@ def _scale(gradients: list[_Gradient], limit: float, total: float, exponent: int
     for array in (g.array for g in gradients):
         info = np.finfo(array.dtype)
         # Neither the roundings of the factor and of each product nor that of the norm may lift it above the limit.
-        shrink = 1 - 4 * float(info.eps)
+        shrink = 1 - 2.5 * float(info.eps)
         factor = limit / total * shrink if exponent == 0 else 0.0
         if factor >= info.smallest_normal and is_kernel_array(array, kernel_dtype(array.dtype)):
             kernels.scale_by(array, factor)

@@ -1396,8 +1396,7 @@ cdef class Executor:
         cdef Program* p = &self.program
         cdef Py_buffer x, to
         cdef void* outputs
-        # (of an executor that trains, the workspace used below has pads that must stay zero)
-        if p.gradients != NULL or not _take_plain(X, &x, self.code, p.columns_in, self.capacity):
+        if not _take_plain(X, &x, self.code, p.columns_in, self.capacity):
             return None
         try:
             if answer != OUTPUTS and not self.engine.all_finite(x.buf, x.shape[0] * p.columns_in):
@@ -1414,6 +1413,8 @@ cdef class Executor:
                 self.engine.largest(<int64_t*>to.buf, outputs, x.shape[0], p.columns_out)
             elif answer == ABOVE_ZERO:
                 self.engine.above_zero(<int64_t*>to.buf, outputs, x.shape[0] * p.columns_out)
+            if outputs == p.targets:               # whose pads are zeros, always
+                memset(p.targets, 0, x.shape[0] * p.columns_out * x.itemsize)
             PyBuffer_Release(&to)
         finally:
             PyBuffer_Release(&x)
