@@ -79,22 +79,19 @@ cdef inline void dense_forward(const Program* p, const Op* op, const Op* activat
             if k == 0:
                 start = <const real*>p.parameters + op.bias + panel * TILE if op.bias >= 0 else NULL
                 step = 0
-            if k + block < depth:
-                product_block(z, start, step, a + k // TILE * stride, w + (panel * depth + k) * TILE, last - first, block,
-                              stride, AS_IT_IS, NULL)
-                continue
-            if relu:
+            if relu and k + block == depth:
                 product_block(z, start, step, a + k // TILE * stride, w + (panel * depth + k) * TILE, last - first, block,
                               stride, RELU_OF_IT, NULL)
             else:
                 product_block(z, start, step, a + k // TILE * stride, w + (panel * depth + k) * TILE, last - first, block,
                               stride, AS_IT_IS, NULL)
-                if activation != NULL:
-                    slope = NULL
-                    if keep_slope:
-                        slope = <real*>p.deltas + activation.d_input * p.capacity + first * TILE + panel * stride
-                    activation_forward(<int>activation.code, <real>activation.parameter, z, z, slope,
-                                       (last - first) * TILE)
+            if k + block < depth:
+                continue
+            if activation != NULL and not relu:
+                slope = NULL
+                if keep_slope:
+                    slope = <real*>p.deltas + activation.d_input * p.capacity + first * TILE + panel * stride
+                activation_forward(<int>activation.code, <real>activation.parameter, z, z, slope, (last - first) * TILE)
             used = used_columns(op.columns_out, panel)
             if used < TILE:
                 clear_pads(z, last - first, used)

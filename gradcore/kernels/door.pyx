@@ -227,9 +227,6 @@ cdef class Buffers:
             raise ValueError(f"{name}: expected {size} elements, got {view.len // 8}")
         return <int64_t*>view.buf
 
-    cdef char code(self, int i) noexcept:
-        return self.views[i].format[0]
-
     cdef Py_ssize_t size(self, int i) noexcept:
         return self.views[i].len // self.views[i].itemsize
 

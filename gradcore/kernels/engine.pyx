@@ -678,7 +678,8 @@ cdef Pace pace_of(const Hyper* h, double norm, uint64_t step) noexcept nogil:
     cdef Pace pace
     pace.scale = h.clip_norm / norm if norm > h.clip_norm else 1.0
     pace.all = coefficients_of(h, pace.scale, step, False)
-    pace.exempt = coefficients_of(h, pace.scale, step, True)
+    if h.exempt:
+        pace.exempt = coefficients_of(h, pace.scale, step, True)
     return pace
 
 

@@ -142,11 +142,6 @@ def _encoded(
     return Targets(values, chosen, None)
 
 
-def is_classification(loss: Loss | None) -> bool:
-    """Tell whether `loss` is one of labels."""
-    return loss is not None and loss.name in ("cross_entropy", "binary_cross_entropy")
-
-
 def _binary(
     y: Array, loss: Loss, outputs: int, dtype: np.dtype[Any], classes: Array | None, known: bool
 ) -> Targets:
